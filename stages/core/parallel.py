@@ -1,0 +1,86 @@
+"""Per-image work on all cores: results in order, memory bounded, the same for any worker count."""
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+from stages.core.errors import ParamsError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+CHUNK = 16
+CHUNKS_AHEAD_PER_WORKER = 3
+
+
+def count_workers() -> int:
+    """Return ``SMEARFLOW_WORKERS``, or the number of cores that this process may use.
+
+    Raises
+    ------
+    ParamsError
+        The variable is not a whole number of at least 1.
+    """
+    text = os.environ.get("SMEARFLOW_WORKERS")
+    if text is None:
+        return (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
+    if not text.isdigit() or int(text) < 1:
+        raise ParamsError(
+            f"SMEARFLOW_WORKERS is {text!r}; it takes a whole number of processes, 1 or more. "
+            "Unset it to use every core."
+        )
+    return int(text)
+
+
+def map_ordered(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
+) -> Iterator[Result]:
+    """Apply `function` to each item on several processes; yield the results in item order.
+
+    Parameters
+    ----------
+    function : callable
+        A module-level function (it travels to other processes).
+    items : iterable
+        Read lazily: only a few chunks of items and results are in memory at a time.
+    workers : int, optional
+        Number of processes; `count_workers` where not given. 1 runs in this process.
+
+    Yields
+    ------
+    object
+        ``function(item)``, in the order of `items` whatever the number of workers.
+    """
+    workers = workers or count_workers()
+    if workers == 1:
+        yield from map(function, items)
+        return
+    source = iter(items)
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        waiting: deque[Future[list[Result]]] = deque()
+        try:
+            while True:
+                while len(waiting) < workers * CHUNKS_AHEAD_PER_WORKER and (
+                    chunk := list(islice(source, CHUNK))
+                ):
+                    waiting.append(pool.submit(_apply, function, chunk))
+                if not waiting:
+                    return
+                yield from waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _apply(function: Callable[[Item], Result], chunk: list[Item]) -> list[Result]:
+    return [function(item) for item in chunk]

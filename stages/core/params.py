@@ -1,0 +1,252 @@
+"""params.yaml as one typed, frozen object; a wrong key or value ends with one line naming it."""
+
+import difflib
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stages.core.errors import ParamsError
+
+PARAMS_FILE = Path("params.yaml")
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Group(BaseModel):
+    """One group of params.yaml: frozen, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class FilterParams(Group):
+    """Which pictures are usable."""
+
+    min_side: Annotated[int, Field(ge=8)]
+    max_side: Annotated[int, Field(ge=8)]
+    twin_bits: Annotated[int, Field(ge=0, le=64)]
+
+    @model_validator(mode="after")
+    def _sides_in_order(self) -> Self:
+        if self.min_side >= self.max_side:
+            raise ValueError("min_side must be smaller than max_side")
+        return self
+
+
+class QualityParams(Group):
+    """When a measure is far from those of the same hospital."""
+
+    outlier_z: Annotated[float, Field(gt=0)]
+
+
+class InputsParams(Group):
+    """How a picture becomes an array, everywhere."""
+
+    crop: Literal["cell", "whole"]
+    scale: Literal["hospital", "image"]
+    half_side: Annotated[float, Field(ge=0.5, le=5.0)]
+    white_balance: Annotated[
+        list[Literal["white_point", "grey_world", "none"]], Field(min_length=1, max_length=3)
+    ]
+    mask: bool
+
+    @model_validator(mode="after")
+    def _balances_differ(self) -> Self:
+        if len(set(self.white_balance)) < len(self.white_balance):
+            raise ValueError("white_balance names a colour correction twice")
+        return self
+
+
+class FeaturesParams(Group):
+    """Which frozen network looks at the prepared input, and how often."""
+
+    backbone: Literal["efficientnet_lite0"]
+    size: Annotated[int, Field(ge=32, le=512)]
+    layers: Annotated[list[Name], Field(min_length=1)]
+    augmented_views: Annotated[int, Field(ge=0, le=50)]
+
+
+class SplitParams(Group):
+    """Who trains, who tunes, who tests."""
+
+    train_hospitals: Annotated[list[Name], Field(min_length=1)]
+    valid: Fraction
+    test: Fraction
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train(self) -> Self:
+        if self.valid + self.test >= 1:
+            raise ValueError("valid + test must be below 1, or nothing is left to train")
+        return self
+
+
+class Recipe(Group):
+    """What every recipe says: how it learns."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    batch: Annotated[int, Field(ge=1)]
+    patience: Annotated[int, Field(ge=1)]
+    class_weights: Literal["balanced", "none"]
+
+
+class HeadRecipe(Recipe):
+    """A head on stored features."""
+
+    learns_from: Literal["features"]
+    hidden: list[Annotated[int, Field(ge=1)]]
+    dropout: Fraction
+    l2: Annotated[float, Field(ge=0)]
+
+
+class PixelRecipe(Recipe):
+    """A network trained from pixels."""
+
+    learns_from: Literal["pixels"]
+    network: Literal["lenet"]
+    size: Annotated[int, Field(ge=32, le=1024)]
+
+
+AnyRecipe = Annotated[HeadRecipe | PixelRecipe, Field(discriminator="learns_from")]
+
+
+class EvaluateParams(Group):
+    """How scores get their intervals."""
+
+    bootstrap: Annotated[int, Field(ge=100, le=100_000)]
+
+
+class Params(Group):
+    """All of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    hospitals: Annotated[list[Name], Field(min_length=1)]
+    partial: list[Name]
+    taxonomy: Name
+    filter: FilterParams
+    quality: QualityParams
+    inputs: InputsParams
+    features: FeaturesParams
+    split: SplitParams
+    model: Name
+    models: dict[Name, AnyRecipe]
+    evaluate: EvaluateParams
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        if len(set(self.hospitals)) < len(self.hospitals):
+            raise ValueError("hospitals: a name stands twice; leave it once")
+        _require_known("split.train_hospitals", self.split.train_hospitals, self.hospitals)
+        _require_known("model", [self.model], list(self.models))
+        return self
+
+    @property
+    def recipe(self) -> HeadRecipe | PixelRecipe:
+        """The chosen entry of `models`."""
+        return self.models[self.model]
+
+
+def load(*groups: str) -> Params:
+    """Read and check all of params.yaml; return only the named groups.
+
+    Parameters
+    ----------
+    *groups : str
+        The groups that the caller reads, and that its stage declares in dvc.yaml.
+
+    Returns
+    -------
+    Params
+        Without the other groups: reading one of them is an AttributeError, so that no stage
+        depends on a parameter that DVC does not know of.
+
+    Raises
+    ------
+    ParamsError
+        The file is missing, is not YAML, or a value is not what it should be.
+    """
+    everything = parse(read_yaml(PARAMS_FILE))
+    return Params.model_construct(
+        _fields_set=set(groups), **{name: getattr(everything, name) for name in groups}
+    )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(
+            f"{path} is not here. Run from the project's top folder, which holds it."
+        ) from None
+    except yaml.YAMLError as error:
+        text = " ".join(str(error).split())
+        raise ParamsError(f"{path} is not YAML: {text}. Mend that line.") from None
+    if not isinstance(content, dict):
+        raise ParamsError(f"{path} must hold 'key: value' lines at its top.")
+    return content
+
+
+def parse(content: dict[str, Any]) -> Params:
+    """Turn the content of params.yaml into `Params`; the first fault becomes one line."""
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise ParamsError(f"{PARAMS_FILE}, {explain(error, Params)}") from None
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say one validation fault in a line: key, what is wrong, what it got, nearest valid name."""
+    fault = error.errors()[0]
+    place = [
+        str(part)
+        for part in fault["loc"]
+        if part not in ("features", "pixels") or len(fault["loc"]) < 3
+    ]
+    key = ".".join(place) or "top level"
+    if fault["type"] == "extra_forbidden":
+        known = _fields_at(model, place[:-1])
+        near = difflib.get_close_matches(place[-1], known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"{key}: unknown key.{hint} Known here: {', '.join(sorted(known))}."
+    if fault["type"] == "missing":
+        return f"{key}: is missing. Add it; a fresh clone shows its meaning and legal values."
+    if fault["type"] == "value_error":
+        text = str(fault["msg"]).removeprefix("Value error, ")
+        return f"{key}: {text}." if place else f"{text}."
+    expected = str(fault["msg"]).removeprefix("Input ")
+    return f"{key}: got {fault['input']!r}; it {expected}."
+
+
+def seed_for(seed: int, *names: str) -> int:
+    """Derive a seed from the experiment's seed and the name of the thing, never from order."""
+    text = "/".join([str(seed), *names])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def _require_known(key: str, names: list[str], known: list[str]) -> None:
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{key}: {name!r} is unknown.{hint} Known: {', '.join(known)}")
+
+
+def _fields_at(model: type[BaseModel], place: list[str]) -> list[str]:
+    current: type[BaseModel] = model
+    for index, part in enumerate(place):
+        if part == "models" and current is Params:
+            kind = PixelRecipe if "pixels" in place[index:] else HeadRecipe
+            return list(kind.model_fields)
+        if part.isdigit():  # the place in a list, whose kind the step before has found
+            continue
+        annotation = current.model_fields[part].annotation if part in current.model_fields else None
+        inside = [annotation, *get_args(annotation)]
+        groups = [k for k in inside if isinstance(k, type) and issubclass(k, BaseModel)]
+        if not groups:
+            return []
+        current = groups[0]
+    return list(current.model_fields)

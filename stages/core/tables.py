@@ -1,0 +1,357 @@
+"""The data dictionary: every table's path, what one row is, its key, its columns and units."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.core.errors import TableError
+from stages.core.store import replace
+
+ROW_GROUP = 256  # pictures a row group: about 10 MB of JPEG, the unit of streaming
+PARTS = ("train", "valid", "test", "unseen", "left_out")
+REASONS = (
+    "not_an_image",  # the bytes, or the name, are of no picture format
+    "empty",  # no bytes
+    "unreadable",  # a picture's name, but no decoder opens it
+    "truncated",  # opens, but ends before its last row
+    "undersized",
+    "oversized",
+    "blank",  # one colour: nothing was photographed
+    "duplicate",  # the same pixels as a picture that was kept
+    "conflicting_labels",  # the same pixels under two published labels: none can be trusted
+    "same_name",  # a second member of the archive under the same image_id
+)
+
+
+def column(name: str, kind: pa.DataType, description: str, unit: str = "") -> pa.Field:
+    """Describe one column; description and unit travel in the Parquet file."""
+    return pa.field(name, kind, metadata={"description": description, "unit": unit})
+
+
+@dataclass(frozen=True)
+class Table:
+    """One Parquet table: where it lies, what one row is, its key and its columns.
+
+    Attributes
+    ----------
+    path : str
+        With ``{hospital}`` where there is one file for each hospital.
+    row : str
+        What one row is.
+    key : tuple of str
+        Unique, and the order of the rows.
+    schema : pyarrow.Schema
+        Columns in order. Columns of `open_kind` may follow.
+    open_kind : pyarrow.DataType, optional
+        Type of the further columns, where their names depend on the experiment.
+    """
+
+    path: str
+    row: str
+    key: tuple[str, ...]
+    schema: pa.Schema
+    open_kind: pa.DataType | None = None
+
+    def at(self, hospital: str | None = None) -> Path:
+        """Return the file of a hospital, or of all."""
+        return Path(self.path.format(hospital=hospital) if hospital else self.path)
+
+    def read(
+        self, hospital: str | None = None, columns: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """Read the table, or the named columns of it.
+
+        Raises
+        ------
+        TableError
+            The file is not there.
+        """
+        path = self.at(hospital)
+        if not path.is_file():
+            raise TableError(f"{path} is missing. Run 'uv run dvc repro', which makes it.")
+        frame: pd.DataFrame = pq.read_table(
+            path, columns=list(columns) if columns else None
+        ).to_pandas()
+        return frame
+
+    def read_all(
+        self, hospitals: Sequence[str], columns: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """Read the table of each hospital into one frame, sorted by key."""
+        frames = [self.read(hospital, columns) for hospital in sorted(hospitals)]
+        return pd.concat(frames, ignore_index=True)
+
+    def stream(
+        self, hospital: str | None = None, columns: Sequence[str] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the rows as dicts, one row group in memory at a time."""
+        path = self.at(hospital)
+        if not path.is_file():
+            raise TableError(f"{path} is missing. Run 'uv run dvc repro', which makes it.")
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(
+                batch_size=ROW_GROUP, columns=list(columns) if columns else None
+            ):
+                yield from batch.to_pylist()
+
+    def write(self, frame: pd.DataFrame, hospital: str | None = None) -> None:
+        """Check `frame`, sort it by key and write it atomically.
+
+        Raises
+        ------
+        TableError
+            A column is missing, unknown, of a wrong type or empty where it must not be, or the
+            key is not unique.
+        """
+        ordered = frame.sort_values(list(self.key), kind="stable", ignore_index=True)
+        with self.writer(hospital, self._extended(frame)) as append:
+            append(ordered)
+
+    @contextmanager
+    def writer(self, hospital: str | None = None, schema: pa.Schema | None = None) -> Iterator[Any]:
+        """Open the table for writing in pieces; rows must come in the order of the key.
+
+        Yields
+        ------
+        callable
+            Takes a pandas.DataFrame or a list of dicts. The file appears when the block ends
+            without an error, and not before.
+        """
+        schema = schema or self.schema
+        last: tuple[Any, ...] | None = None
+        with replace(self.at(hospital)) as temporary, pq.ParquetWriter(
+            temporary, schema, compression="zstd", use_dictionary=False, write_statistics=False
+        ) as file:
+
+            def append(rows: pd.DataFrame | list[dict[str, Any]]) -> None:
+                nonlocal last
+                piece = self._to_arrow(rows, schema)
+                last = self._check_order(piece, last)
+                file.write_table(piece, row_group_size=ROW_GROUP)
+
+            yield append
+
+    def _extended(self, frame: pd.DataFrame) -> pa.Schema:
+        if self.open_kind is None:
+            return self.schema
+        extra = [name for name in frame.columns if name not in self.schema.names]
+        return pa.schema([*self.schema, *(pa.field(name, self.open_kind) for name in extra)])
+
+    def _to_arrow(self, rows: pd.DataFrame | list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+        names = (
+            list(rows.columns)
+            if isinstance(rows, pd.DataFrame)
+            else list(rows[0])
+            if rows
+            else schema.names
+        )
+        missing = [name for name in schema.names if name not in names]
+        unknown = [name for name in names if name not in schema.names]
+        if missing or unknown:
+            raise TableError(f"{self.path}: missing columns {missing}, unknown columns {unknown}.")
+        try:
+            if isinstance(rows, pd.DataFrame):
+                piece = pa.Table.from_pandas(rows, schema=schema, preserve_index=False)
+                return piece.replace_schema_metadata(None)
+            return pa.Table.from_pylist(rows, schema=schema)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
+            raise TableError(f"{self.path}: a value is wrong for its column: {error}.") from None
+
+    def _check_order(self, piece: pa.Table, last: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        for name in self.schema.names:
+            if not self.schema.field(name).nullable and piece.column(name).null_count:
+                raise TableError(f"{self.path}: column {name} has empty values.")
+        keys: Iterable[tuple[Any, ...]] = zip(
+            *(piece.column(name).to_pylist() for name in self.key), strict=True
+        )
+        for key in keys:
+            if last is not None and key <= last:
+                fault = "stands twice" if key == last else "is out of order"
+                raise TableError(f"{self.path}: {dict(zip(self.key, key, strict=True))} {fault}.")
+            last = key
+        return last
+
+
+def _required(name: str, kind: pa.DataType, description: str, unit: str = "") -> pa.Field:
+    return column(name, kind, description, unit).with_nullable(False)
+
+
+IMAGE_ID = _required("image_id", pa.string(), "<hospital>/<path in the archive>, stable for ever")
+HOSPITAL = _required("hospital", pa.string(), "name of its block in data/hospitals.yaml")
+
+IMAGES = Table(
+    "data/images/{hospital}.parquet",
+    "one usable picture",
+    ("image_id",),
+    pa.schema(
+        [
+            IMAGE_ID,
+            HOSPITAL,
+            _required("path", pa.string(), "member of the archive"),
+            column(
+                "published_label", pa.string(), "as the hospital wrote it; null: none published"
+            ),
+            column("patient", pa.string(), "null: not published"),
+            column("slide", pa.string(), "slide or smear; null: not published"),
+            column("diagnosis", pa.string(), "of the patient; null: not published"),
+            column("official_part", pa.string(), "the publisher's own part or cohort; null: none"),
+            _required("sha256", pa.string(), "of the file"),
+            _required("pixel_sha256", pa.string(), "of the decoded RGB pixels and their shape"),
+            _required("width", pa.int32(), "as decoded", "px"),
+            _required("height", pa.int32(), "as decoded", "px"),
+            _required("format", pa.string(), "of the file"),
+            _required("mode", pa.string(), "channels of the file: RGB, RGBA, L"),
+            _required("bytes", pa.binary(), "the publisher's file, byte for byte"),
+            column("mask", pa.binary(), "the publisher's cell mask file; null: none"),
+            _required("phash", pa.binary(32), "256-bit difference hash of the 17 x 16 thumbnail"),
+            _required("twin_group", pa.string(), "smallest image_id of its near twins here"),
+            _required("warnings", pa.list_(pa.string()), "odd_size, near_twin"),
+        ]
+    ),
+)
+
+REJECTED = Table(
+    "data/rejected/{hospital}.parquet",
+    "one member of the archive that is not used as a picture",
+    ("image_id",),
+    pa.schema(
+        [
+            IMAGE_ID,
+            HOSPITAL,
+            _required("path", pa.string(), "member of the archive"),
+            column("published_label", pa.string(), "as the hospital wrote it; null: none"),
+            _required("reason", pa.string(), "one of " + ", ".join(REASONS)),
+            _required("detail", pa.string(), "what was seen, for a person"),
+        ]
+    ),
+)
+
+QUALITY = Table(
+    "data/quality/{hospital}.parquet",
+    "one usable picture",
+    ("image_id",),
+    pa.schema(
+        [
+            IMAGE_ID,
+            HOSPITAL,
+            _required("mean_r", pa.float64(), "mean of the red channel", "0..255"),
+            _required("mean_g", pa.float64(), "mean of the green channel", "0..255"),
+            _required("mean_b", pa.float64(), "mean of the blue channel", "0..255"),
+            _required("sd_r", pa.float64(), "standard deviation of the red channel", "0..255"),
+            _required("sd_g", pa.float64(), "standard deviation of the green channel", "0..255"),
+            _required("sd_b", pa.float64(), "standard deviation of the blue channel", "0..255"),
+            _required("saturation", pa.float64(), "mean HSV saturation", "0..1"),
+            _required("clipped", pa.float64(), "share of pixels at 0 or 255 in a channel", "0..1"),
+            _required("white_r", pa.float64(), "background, red", "0..255"),
+            _required("white_g", pa.float64(), "background, green", "0..255"),
+            _required("white_b", pa.float64(), "background, blue", "0..255"),
+            _required(
+                "laplacian_sum", pa.float64(), "sum of |Laplacian| of grey (PyCell)", "grey levels"
+            ),
+            _required("sharpness", pa.float64(), "mean of |Laplacian| of grey", "grey levels / px"),
+            _required("has_cell", pa.bool_(), "a nucleus was found"),
+            column("centre_x", pa.float64(), "centre of the cell", "px from the left"),
+            column("centre_y", pa.float64(), "centre of the cell", "px from the top"),
+            column("cell_radius", pa.float64(), "sqrt(cell area / pi)", "px"),
+            column("nucleus_radius", pa.float64(), "sqrt(nucleus area / pi)", "px"),
+            column("nucleus_share", pa.float64(), "nucleus area / cell area", "0..1"),
+            column("nucleus_lobes", pa.int32(), "separate parts of the nucleus", "count"),
+            column(
+                "nucleus_solidity", pa.float64(), "nucleus area / area of its convex hull", "0..1"
+            ),
+            column("nucleus_od", pa.float64(), "mean green optical density of the nucleus", "OD"),
+            column(
+                "cytoplasm_od_r", pa.float64(), "mean optical density of the cytoplasm, red", "OD"
+            ),
+            column(
+                "cytoplasm_od_g", pa.float64(), "mean optical density of the cytoplasm, green", "OD"
+            ),
+            column(
+                "cytoplasm_od_b", pa.float64(), "mean optical density of the cytoplasm, blue", "OD"
+            ),
+            column(
+                "mask_iou",
+                pa.float64(),
+                "our cell mask against the published one; null: none",
+                "0..1",
+            ),
+            _required("flags", pa.list_(pa.string()), "no_cell, at_border, <measure>_outlier"),
+        ]
+    ),
+)
+
+LABELS = Table(
+    "data/labels.parquet",
+    "one usable picture",
+    ("image_id",),
+    pa.schema(
+        [
+            IMAGE_ID,
+            HOSPITAL,
+            column("published_label", pa.string(), "as the hospital wrote it; null: none"),
+            column("cell_type", pa.string(), "ours; null: dropped by the label map"),
+            column("label", pa.string(), "class in the chosen taxonomy; null: not kept"),
+            column("patient", pa.string(), "null: not published"),
+            column("slide", pa.string(), "null: not published"),
+            _required("group", pa.string(), "pictures that must stand on one side"),
+            _required(
+                "unit", pa.string(), "what the group is made of: patient, slide, twins, image"
+            ),
+            column("official_part", pa.string(), "the publisher's own part or cohort; null: none"),
+            _required("keep", pa.bool_(), "takes part in the experiment"),
+            column("drop_reason", pa.string(), "why not; null: kept"),
+        ]
+    ),
+)
+
+SPLIT = Table(
+    "data/split.parquet",
+    "one kept picture",
+    ("image_id",),
+    pa.schema(
+        [
+            IMAGE_ID,
+            HOSPITAL,
+            _required("label", pa.string(), "class in the chosen taxonomy"),
+            _required("group", pa.string(), "pictures that must stand on one side"),
+            _required("twin_group", pa.string(), "near twins, across hospitals too"),
+            _required("part", pa.string(), "one of " + ", ".join(PARTS)),
+            column("left_out_reason", pa.string(), "null: not left out"),
+        ]
+    ),
+)
+
+FEATURES = Table(
+    "data/features/{hospital}.parquet",
+    "one view of one usable picture",
+    ("image_id", "view"),
+    pa.schema(
+        [
+            IMAGE_ID,
+            _required("view", pa.string(), "colour correction, and augmented_<n> where augmented"),
+            _required("vector", pa.list_(pa.float32()), "the backbone's averaged activations"),
+        ]
+    ),
+)
+
+PREDICTIONS = Table(
+    "data/predictions.parquet",
+    "one picture of a test part",
+    ("image_id",),
+    pa.schema(
+        [
+            IMAGE_ID,
+            HOSPITAL,
+            _required("part", pa.string(), "test or unseen"),
+            _required("label", pa.string(), "the truth"),
+            _required("predicted", pa.string(), "the class of highest probability"),
+        ]
+    ),
+    open_kind=pa.float64(),
+)

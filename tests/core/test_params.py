@@ -1,0 +1,88 @@
+"""params.yaml: what is wrong is named in one line, with the nearest valid name."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.core.errors import ParamsError
+from stages.core.params import load, parse, seed_for
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+
+def changed(path, value):
+    content = copy.deepcopy(SHIPPED)
+    *parents, last = path.split(".")
+    place = content
+    for name in parents:
+        place = place[name]
+    if value is KeyError:
+        del place[last]
+    else:
+        place[last] = value
+    return content
+
+
+def test_the_shipped_file_is_right():
+    shipped = parse(SHIPPED)
+    assert shipped.recipe == shipped.models[shipped.model]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "match"),
+    [
+        ("sede", 1, r"params.yaml, sede: unknown key. Did you mean 'seed'\?"),
+        ("split.vald", 0.1, r"split.vald: unknown key. Did you mean 'valid'\?"),
+        ("models.lenet.learning_rat", 0.1, r"models.lenet.learning_rat: .*'learning_rate'\?"),
+        ("seed", "42", r"seed: got '42'; it should be a valid integer"),
+        ("split.test", "much", r"split.test: got 'much'; it should be a valid number"),
+        ("split.test", 1.5, r"split.test: got 1.5; it should be less than 1"),
+        ("split.test", 0.9, r"split: valid \+ test must be below 1"),
+        ("inputs.mask", "no", r"inputs.mask: got 'no'; it should be a valid boolean"),
+        ("inputs.crop", "cel", r"inputs.crop: got 'cel'; it should be 'cell' or 'whole'"),
+        ("inputs.white_balance", ["none", "none"], r"inputs: white_balance names a .* twice"),
+        ("features.backbone", "vgg", r"features.backbone: got 'vgg'; it should be 'efficientnet"),
+        ("models.lenet.batch", 0, r"models.lenet.batch: got 0; it should be greater"),
+        ("models.lenet.learns_from", "pixel", r"models.lenet: .*'features', 'pixels'"),
+        ("evaluate", KeyError, r"evaluate: is missing. Add it"),
+        ("model", "lite0_hed", r"model: 'lite0_hed' is unknown. Did you mean 'lite0_head'\?"),
+        ("split.train_hospitals", ["demo_noth"], r"train_hospitals: 'demo_noth' .*'demo_north'\?"),
+        ("hospitals", ["demo_north", "demo_north"], r"hospitals: a name stands twice"),
+        ("hospitals", [], r"hospitals: got \[\]"),
+        ("filter.min_side", 2000, r"filter: min_side must be smaller than max_side"),
+    ],
+)
+def test_a_fault_is_named(path, value, match):
+    with pytest.raises(ParamsError, match=match) as fault:
+        parse(changed(path, value))
+    assert "\n" not in str(fault.value)
+
+
+def test_only_the_named_groups_can_be_read(monkeypatch):
+    """A stage cannot read a parameter that it did not name, and so did not declare."""
+    monkeypatch.chdir(ROOT)
+    rule = load("split", "seed")
+    assert rule.seed == SHIPPED["seed"]
+    with pytest.raises(AttributeError):
+        _ = rule.taxonomy
+
+
+def test_a_missing_file_says_where_to_stand(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParamsError, match=r"params.yaml is not here. Run from the project's top"):
+        load("seed")
+
+
+def test_broken_yaml_names_the_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("seed: 1\nsplit: [\n", encoding="utf-8")
+    with pytest.raises(ParamsError, match=r"params.yaml is not YAML: .*line 3.*Mend that line"):
+        load("seed")
+
+
+def test_seeds_follow_names_not_order():
+    assert seed_for(1, "split", "a") == seed_for(1, "split", "a")
+    assert len({seed_for(1, "a"), seed_for(2, "a"), seed_for(1, "b"), seed_for(1, "a", "b")}) == 4
