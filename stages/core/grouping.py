@@ -1,0 +1,68 @@
+"""Which pictures must stand on one side: of one patient, one slide, or near twins."""
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+UNITS = ("patient", "slide", "twins", "image")
+
+
+def group_images(pictures: pd.DataFrame) -> pd.DataFrame:
+    """Join the pictures of one hospital that share a patient, a slide or a twin.
+
+    Parameters
+    ----------
+    pictures : pandas.DataFrame, shape (n_images, n_columns)
+        Of one hospital; needs ``image_id``, ``patient``, ``slide`` and ``twin_group``, of which
+        patient and slide may be empty.
+
+    Returns
+    -------
+    pandas.DataFrame, shape (n_images, 2)
+        On the index of `pictures`: ``group``, the smallest image_id of the group, and ``unit``,
+        the widest thing known of the picture (patient, slide, twins, image).
+
+    Notes
+    -----
+    Pictures of one smear share stain and camera, so that a split by picture measures memory of
+    the smear. Two patients who share one picture become one group: which of them it shows cannot
+    be known.
+    """
+    links = [pictures["twin_group"], pictures["patient"], pictures["slide"]]
+    component = join_by(len(pictures), links)
+    group = pictures["image_id"].groupby(component).transform("min")
+    has_twin = pictures["twin_group"].duplicated(keep=False)
+    unit = np.select(
+        [pictures["patient"].notna(), pictures["slide"].notna(), has_twin], UNITS[:3], UNITS[3]
+    )
+    return pd.DataFrame({"group": group, "unit": unit}, index=pictures.index)
+
+
+def join_by(n_images: int, links: list[pd.Series]) -> np.ndarray:
+    """Give one number to all pictures that are linked, directly or through others.
+
+    Parameters
+    ----------
+    n_images : int
+        Number of pictures.
+    links : list of pandas.Series, each of shape (n_images,)
+        Equal values join pictures; empty values join nothing.
+
+    Returns
+    -------
+    numpy.ndarray of int, shape (n_images,)
+        The component of each picture.
+    """
+    rows, columns, width = [], [], 0
+    for link in links:
+        codes, values = pd.factorize(link)
+        known = codes >= 0
+        rows.append(np.flatnonzero(known))
+        columns.append(codes[known] + width)
+        width += len(values)
+    row, column = np.concatenate(rows), np.concatenate(columns) + n_images
+    size = n_images + width
+    graph = coo_matrix((np.ones(len(row), np.int8), (row, column)), shape=(size, size))
+    component: np.ndarray = connected_components(graph, directed=False)[1][:n_images]
+    return component

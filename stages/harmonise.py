@@ -1,0 +1,42 @@
+"""harmonise: one label scheme for all hospitals, and groups. images -> labels, metrics."""
+
+import logging
+
+import pandas as pd
+
+from stages.core import grouping, labelling, params, taxonomy
+from stages.core.errors import run_stage
+from stages.core.store import write_metrics
+from stages.core.tables import IMAGES, LABELS, REJECTED
+
+COLUMNS = [
+    "image_id", "hospital", "published_label", "patient", "slide", "diagnosis", "official_part",
+    "twin_group",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Write data/labels.parquet and metrics/harmonise.json."""
+    rule = params.load("hospitals", "partial", "taxonomy")
+    chosen = taxonomy.read_taxonomy(rule.taxonomy)
+    pieces = []
+    for hospital in sorted(rule.hospitals):
+        pictures = IMAGES.read(hospital, COLUMNS)
+        rejected = REJECTED.read(hospital, ["published_label"])
+        label_map = taxonomy.read_label_map(hospital, pictures["published_label"].dropna())
+        observed = labelling.count_labels(pictures["published_label"], rejected["published_label"])
+        taxonomy.check_counts(hospital, observed, label_map, partial=hospital in rule.partial)
+        labelled = labelling.label_images(hospital, pictures, label_map, chosen)
+        grouped = grouping.group_images(pictures)
+        pieces.append(pd.concat([pictures, labelled, grouped], axis=1))
+    labels = pd.concat(pieces, ignore_index=True).drop(columns=["diagnosis", "twin_group"])
+    metrics = labelling.report(labels, rule.taxonomy)
+    LABELS.write(labels)
+    write_metrics("harmonise", metrics)
+    log.info("harmonise: %s of %s pictures kept", metrics["n_kept"], metrics["n_images"])
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,63 @@
+"""Groups join what must not be parted, and nothing else."""
+
+import pandas as pd
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.core.grouping import group_images
+
+VALUE = st.none() | st.sampled_from("abc")
+
+
+def frame(rows):
+    names = [f"h/{index:02d}" for index in range(len(rows))]
+    return pd.DataFrame(
+        {
+            "image_id": names,
+            "patient": [row[0] for row in rows],
+            "slide": [row[1] for row in rows],
+            "twin_group": [names[row[2]] for row in rows],
+        },
+        dtype=object,
+    )
+
+
+def test_a_twin_joins_two_patients():
+    """Two patients who share a picture are one group; a third is not."""
+    pictures = frame([("p", None, 0), ("p", None, 1), ("q", None, 1), ("r", None, 3)])
+    grouped = group_images(pictures)
+    assert grouped["group"].tolist() == ["h/00", "h/00", "h/00", "h/03"]
+    assert grouped["unit"].tolist() == ["patient"] * 4
+
+
+def test_unit_is_the_widest_thing_known():
+    pictures = frame(
+        [("p", "s", 0), (None, "s", 1), (None, None, 3), (None, None, 3), (None, None, 4)]
+    )
+    assert group_images(pictures)["unit"].tolist() == [
+        "patient",
+        "slide",
+        "twins",
+        "twins",
+        "image",
+    ]
+
+
+@given(st.lists(st.tuples(VALUE, VALUE, st.integers(0, 11)), min_size=1, max_size=12), st.randoms())
+def test_groups_hold_what_is_linked_whatever_the_order(rows, random):
+    """Equal patient, slide or twin means equal group; the order of the rows means nothing."""
+    pictures = frame([(p, s, min(t, len(rows) - 1)) for p, s, t in rows])
+    grouped = pictures.join(group_images(pictures))
+    for link in ("patient", "slide", "twin_group"):
+        assert (grouped.dropna(subset=link).groupby(link)["group"].nunique() == 1).all()
+    order = list(range(len(rows)))
+    random.shuffle(order)
+    shuffled = pictures.iloc[order]
+    again = shuffled.join(group_images(shuffled)).sort_index()
+    assert again["group"].tolist() == grouped["group"].tolist()
+
+
+@given(st.integers(1, 12))
+def test_nothing_known_means_every_picture_its_own_group(n):
+    pictures = frame([(None, None, index) for index in range(n)])
+    assert group_images(pictures)["group"].nunique() == n

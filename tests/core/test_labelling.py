@@ -1,0 +1,101 @@
+"""Every picture gets a class or a reason."""
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.core.errors import HospitalError, TableError
+from stages.core.labelling import count_labels, label_images, report, require_classes
+from stages.core.taxonomy import Taxonomy
+
+MAP = pd.DataFrame(
+    {
+        "published_label": ["SNE", "BNE", "ART"],
+        "cell_type": ["segmented_neutrophil", "band_neutrophil", ""],
+        "reason": ["", "", "not a cell"],
+        "expected": pd.array([3, None, None], dtype="Int64"),
+        "source": "",
+    }
+)
+SEGMENTED = Taxonomy("t", "cell_type", {"segmented_neutrophil": "neutrophil"})
+DISEASE = Taxonomy("d", "diagnosis", {"AML": "AML", "healthy": "healthy"})
+
+
+def pictures(rows):
+    return pd.DataFrame(rows, columns=["published_label", "diagnosis"], dtype=object)
+
+
+def test_each_drop_has_its_reason():
+    labelled = label_images(
+        "h", pictures([("SNE", None), ("BNE", None), ("ART", None), (None, None)]), MAP, SEGMENTED
+    )
+    assert labelled["label"].tolist()[0] == "neutrophil"
+    assert labelled["keep"].tolist() == [True, False, False, False]
+    assert labelled["drop_reason"].tolist() == [
+        None, "no class for band_neutrophil", "not a cell", "no published label",
+    ]  # fmt: skip
+
+
+def test_a_taxonomy_by_diagnosis_keeps_untyped_pictures():
+    """The class is the patient's, so that a picture without a cell type takes part."""
+    rows = pictures([(None, "AML"), ("SNE", "healthy"), ("SNE", None), ("SNE", "CML")])
+    labelled = label_images("h", rows, MAP, DISEASE)
+    assert labelled["label"].tolist()[:2] == ["AML", "healthy"]
+    assert labelled["drop_reason"].tolist() == [
+        None, None, "no diagnosis published", "diagnosis CML is in no class",
+    ]  # fmt: skip
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.none() | st.sampled_from(["SNE", "BNE", "ART"]),
+            st.none() | st.sampled_from(["AML", "healthy", "CML"]),
+        ),
+        max_size=20,
+    ),
+    st.sampled_from([SEGMENTED, DISEASE]),
+)
+def test_kept_or_dropped_with_a_reason_never_both(rows, chosen):
+    labelled = label_images("h", pictures(rows), MAP, chosen)
+    assert len(labelled) == len(rows)
+    assert (labelled["keep"] == labelled["label"].notna()).all()
+    assert (labelled["keep"] == labelled["drop_reason"].isna()).all()
+
+
+def test_a_label_outside_the_map_stops(monkeypatch):
+    monkeypatch.setattr("stages.core.taxonomy.read_taxonomy", lambda _: SEGMENTED)
+    with pytest.raises(HospitalError, match=r"data/labels/h.csv has no line for 1 .*'XYZ' \(1 im"):
+        label_images("h", pictures([("XYZ", None)]), MAP, SEGMENTED)
+
+
+def test_rejected_files_count_as_published():
+    counted = count_labels(pd.Series(["a", "a", None]), pd.Series(["a", "b", None]))
+    assert counted == {"a": 3, "b": 1}
+
+
+def labels_of(rows):
+    return pd.DataFrame(
+        [
+            (f"h/{i}", "h", "x", label, f"h/{i}", "image", label is not None, reason)
+            for i, (label, reason) in enumerate(rows)
+        ],
+        columns=[
+            "image_id", "hospital", "cell_type", "label", "group", "unit", "keep", "drop_reason",
+        ],
+    )  # fmt: skip
+
+
+def test_the_report_sums_to_all_pictures():
+    counted = report(labels_of([("a", None), ("b", None), ("b", None), (None, "not a cell")]), "t")
+    assert (counted["n_images"], counted["n_kept"], counted["n_dropped"]) == (4, 3, 1)
+    own = counted["by_hospital"]["h"]
+    assert own["n_by_class"] == {"a": 1, "b": 2}
+    assert own["n_by_drop_reason"] == {"not a cell": 1}
+    assert counted["classes"] == ["a", "b"]
+
+
+def test_one_class_is_no_task():
+    with pytest.raises(TableError, match=r"taxonomy: 't' leaves the classes \['a'\]"):
+        require_classes(labels_of([("a", None), (None, "x")]), "t")

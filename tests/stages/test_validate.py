@@ -1,0 +1,197 @@
+"""validate: good tables give metrics; one bad row stops the run, named, and leaves no metrics."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from stages import validate
+from stages.core import tables
+from stages.core.errors import TableError
+
+ROOT = Path(__file__).resolve().parents[2]
+HOSPITALS = ["north", "south"]
+METRICS = Path("metrics/validate.json")
+
+
+def pictures(hospital: str) -> dict[str, list[str]]:
+    return {
+        "image_id": [f"{hospital}/a/1.png", f"{hospital}/a/2.png"],
+        "hospital": [hospital, hospital],
+    }
+
+
+def write_hospital(hospital: str) -> None:
+    own = pd.DataFrame(pictures(hospital))
+    digit = str(HOSPITALS.index(hospital))
+    images = own.assign(
+        path=["a/1.png", "a/2.png"],
+        published_label="a",
+        patient=[f"{hospital} p1", None],
+        slide=None,
+        diagnosis=None,
+        official_part=None,
+        sha256=[digit + "a" * 63, digit + "b" * 63],
+        pixel_sha256=[digit + "c" * 63, digit + "d" * 63],
+        width=64,
+        height=64,
+        format="png",
+        mode="RGB",
+        bytes=b"bytes",
+        mask=None,
+        phash=bytes(32),
+        twin_group=own["image_id"],
+        warnings=[[], []],
+    )
+    tables.IMAGES.write(images[tables.IMAGES.schema.names], hospital)
+    rejected = pd.DataFrame(columns=tables.REJECTED.schema.names, dtype=object)
+    if hospital == "north":
+        rejected.loc[0] = ["north/a/3.png", "north", "a/3.png", "a", "empty", "no bytes"]
+    tables.REJECTED.write(rejected, hospital)
+    measures = {
+        field.name: 0.5 if not field.nullable else None
+        for field in tables.QUALITY.schema
+        if field.name not in own
+    }
+    quality = own.assign(**measures).assign(has_cell=False, flags=[["no_cell"], ["no_cell"]])
+    tables.QUALITY.write(quality, hospital)
+
+
+def write_labels_and_split(**changed: object) -> None:
+    own = pd.concat([pd.DataFrame(pictures(hospital)) for hospital in HOSPITALS], ignore_index=True)
+    labels = own.assign(
+        published_label="a",
+        cell_type="monocyte",
+        label="monocyte",
+        patient=["north p1", None, "south p1", None],
+        slide=None,
+        group=own["image_id"],
+        unit=["patient", "image", "patient", "image"],
+        official_part=None,
+        keep=True,
+        drop_reason=None,
+    )
+    tables.LABELS.write(labels)
+    split = labels[["image_id", "hospital", "label", "group"]].assign(
+        twin_group=own["image_id"],
+        part=["train", "test", "unseen", "unseen"],
+        left_out_reason=None,
+        **changed,
+    )
+    tables.SPLIT.write(split)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of two hospitals whose tables are as expected."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "data" / "expectations", tmp_path / "data" / "expectations")
+    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content |= {"hospitals": HOSPITALS, "partial": []}
+    content["split"]["train_hospitals"] = ["north"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    for hospital in HOSPITALS:
+        write_hospital(hospital)
+    write_labels_and_split()
+    return tmp_path
+
+
+@pytest.mark.usefixtures("project")
+def test_good_tables_give_the_same_metrics_every_time() -> None:
+    """Counts of expectations and rows by table, none failed, and no byte differs in a rerun."""
+    validate.main()
+    first = METRICS.read_bytes()
+    content = json.loads(first)
+    assert content["n_failed"] == 0
+    rows = {name: counted["n_rows"] for name, counted in content["by_table"].items()}
+    assert rows == {
+        "images": 4,
+        "rejected": 1,
+        "quality": 4,
+        "labels": 4,
+        "split": 4,
+        "split_groups": 4,
+        "split_patients": 2,
+        "split_twins": 4,
+        "coverage": 4,
+    }
+    suites = sorted(path.stem for path in Path("data/expectations").glob("*.json"))
+    assert sorted(rows) == suites, "a suite that nothing is held against"
+    assert content["n_expectations"] == sum(
+        counted["n_expectations"] for counted in content["by_table"].values()
+    )
+    validate.main()
+    assert METRICS.read_bytes() == first
+
+
+@pytest.mark.usefixtures("project")
+def test_a_group_on_two_sides_stops_the_run_and_leaves_no_metrics() -> None:
+    """The message names suite, column and group; metrics of an earlier, good run are gone."""
+    METRICS.parent.mkdir()
+    METRICS.write_text('{"n_failed": 0}', encoding="utf-8")
+    write_labels_and_split(
+        group=["north/a/1.png", "north/a/1.png", "south/a/1.png", "south/a/2.png"]
+    )
+    with pytest.raises(
+        TableError, match=r"1 of \d+ expectations do not hold: split_groups, n_sides, .* dvc repro"
+    ) as caught:
+        validate.main()
+    assert "1 row, first north/a/1.png" in str(caught.value)
+    assert not METRICS.exists()
+
+
+@pytest.mark.usefixtures("project")
+def test_only_the_hospitals_of_the_experiment_are_checked() -> None:
+    """A removed hospital's files stay on disk; they are none of this experiment's business."""
+    for table in (tables.IMAGES, tables.REJECTED, tables.QUALITY):
+        table.at("removed").write_bytes(b"no parquet")
+    validate.main()
+    assert METRICS.is_file()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_missing_table_is_named() -> None:
+    """A table that no stage has written yet is one line with the command that writes it."""
+    tables.SPLIT.at().unlink()
+    with pytest.raises(TableError, match=r"data/split.parquet is missing. Run 'uv run dvc repro'"):
+        validate.main()
+
+
+def test_as_a_program_it_ends_with_one_line(project: Path) -> None:
+    """The command of DVC and CI: exit code 1 and one line that names the row, no traceback."""
+    frame = tables.LABELS.read()
+    tables.LABELS.write(frame.assign(unit="smear"))
+    run = subprocess.run(
+        [sys.executable, "-m", "stages.validate"],
+        cwd=project,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(project / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (1, "")
+    assert len(run.stderr.splitlines()) == 1
+    assert run.stderr.startswith("validate: 1 of ")
+    assert (
+        "labels, unit, expect_column_values_to_be_in_set: 4 rows, first north/a/1.png, "
+        in run.stderr
+    )
+    assert not (project / METRICS).exists()
+    assert not (project / "home").exists(), "the library wrote into the home folder"
+
+
+def test_great_expectations_is_imported_where_used() -> None:
+    """Importing the stage loads neither Great Expectations nor TensorFlow: both take seconds."""
+    program = (
+        "import sys, stages.validate; "
+        "print(sorted({'great_expectations', 'tensorflow', 'matplotlib'} & set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "[]\n"
