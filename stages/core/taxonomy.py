@@ -1,0 +1,330 @@
+"""Label maps and taxonomies: published label -> cell type -> class, checked against counts.
+
+Two tables that a person edits. ``data/labels/<hospital>.csv`` says once what each published label
+of a hospital is, as finely as the hospital told it; ``data/taxonomies.csv`` says which classes an
+experiment makes of cell types. So that no experiment can bend a hospital's facts.
+"""
+
+import csv
+import difflib
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from stages.core.errors import MAX_NAMED, HospitalError
+
+LABELS_FOLDER = Path("data/labels")
+TAXONOMIES_FILE = Path("data/taxonomies.csv")
+LABEL_COLUMNS = ("published_label", "cell_type", "reason", "expected", "source")
+TAXONOMY_COLUMNS = ("taxonomy", "by", "value", "label", "note")
+VOCABULARY = "cell_types"  # the taxonomy that lists every cell type, each a class of its own
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """Which class each cell type, or each diagnosis, belongs to.
+
+    Attributes
+    ----------
+    name : str
+        As in ``data/taxonomies.csv``.
+    by : {"cell_type", "diagnosis"}
+        What `class_of` is read with.
+    class_of : dict of str to str
+        Class of each value; a value that is not here is in no class.
+    """
+
+    name: str
+    by: Literal["cell_type", "diagnosis"]
+    class_of: dict[str, str]
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes, sorted, each once."""
+        return sorted(set(self.class_of.values()))
+
+
+def map_path(hospital: str) -> Path:
+    """Return where the label map of a hospital lies."""
+    return LABELS_FOLDER / f"{hospital}.csv"
+
+
+def read_label_map(hospital: str, seen: Iterable[str] = ()) -> pd.DataFrame:
+    """Read and check what the published labels of a hospital mean.
+
+    Parameters
+    ----------
+    hospital : str
+        Its name.
+    seen : iterable of str
+        Published labels that its pictures carry: if there is no map yet, the message holds the
+        lines to write for them.
+
+    Returns
+    -------
+    pandas.DataFrame, shape (n_labels, 5)
+        ``published_label`` (unique), ``cell_type`` ("" where dropped), ``reason`` (why dropped),
+        ``expected`` (Int64, pictures in the complete collection; missing where not known),
+        ``source``.
+
+    Raises
+    ------
+    HospitalError
+        There is no map, or a line of it is wrong.
+    """
+    path = map_path(hospital)
+    known = read_taxonomy(VOCABULARY).class_of
+    if not path.is_file():
+        lines = [suggest_line(label, known) for label in sorted(set(seen))] or [
+            "Neutrophil,neutrophil,,,who says so"
+        ]
+        raise HospitalError(
+            f"{path} is missing: nobody has said what the labels of {hospital!r} mean. Write it, "
+            f"one line for each published label: {_quote([','.join(LABEL_COLUMNS), *lines], None)}."
+        )
+    rows = _read_rows(path, LABEL_COLUMNS)
+    first: dict[str, int] = {}
+    for number, row in rows:
+        where = f"{path}, line {number}"
+        _check_map_row(where, row, known)
+        label = row["published_label"]
+        if label in first:
+            raise HospitalError(
+                f"{where}: the published label {label!r} stands in line {first[label]} already. "
+                "Leave one of the two."
+            )
+        first[label] = number
+    frame = pd.DataFrame([row for _, row in rows], columns=list(LABEL_COLUMNS), dtype="str")
+    frame["expected"] = pd.array(
+        [int(text) if text else None for text in frame["expected"]], dtype="Int64"
+    )
+    return frame
+
+
+def read_taxonomy(name: str) -> Taxonomy:
+    """Read and check one taxonomy.
+
+    Raises
+    ------
+    HospitalError
+        There is none of this name (the message gives the nearest), or its lines are wrong.
+    """
+    rows = _read_rows(TAXONOMIES_FILE, TAXONOMY_COLUMNS)
+    known = list(dict.fromkeys(row["taxonomy"] for _, row in rows))
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise HospitalError(
+            f"params.yaml, taxonomy: {name!r} is not in {TAXONOMIES_FILE}.{hint} "
+            f"Known: {', '.join(known)}."
+        )
+    cell_types = {row["value"] for _, row in rows if row["taxonomy"] == VOCABULARY}
+    own = [(number, row) for number, row in rows if row["taxonomy"] == name]
+    class_of: dict[str, str] = {}
+    by = own[0][1]["by"]
+    for number, row in own:
+        where = f"{TAXONOMIES_FILE}, line {number}"
+        if row["by"] not in ("cell_type", "diagnosis") or row["by"] != by:
+            raise HospitalError(
+                f"{where}: by is {row['by']!r}; it takes cell_type or diagnosis, "
+                f"the same in all lines of {name!r}."
+            )
+        if not row["value"] or not row["label"]:
+            raise HospitalError(f"{where}: value and label must not be empty. Fill or delete it.")
+        if row["value"] in class_of:
+            raise HospitalError(
+                f"{where}: {row['value']!r} stands twice in {name!r}. Leave one of the two."
+            )
+        if by == "cell_type" and row["value"] not in cell_types:
+            raise HospitalError(f"{where}: {_unknown_cell_type(row['value'], cell_types)}")
+        class_of[row["value"]] = row["label"]
+    return Taxonomy(name, "diagnosis" if by == "diagnosis" else "cell_type", class_of)
+
+
+def to_cell_type(
+    hospital: str, published: "pd.Series[str]", label_map: pd.DataFrame
+) -> "pd.Series[str]":
+    """Give each picture its cell type.
+
+    Parameters
+    ----------
+    hospital : str
+        For messages.
+    published : pandas.Series of str, shape (n_images,)
+        Published labels; missing where none was published.
+    label_map : pandas.DataFrame
+        As `read_label_map` gives it.
+
+    Returns
+    -------
+    pandas.Series of str, shape (n_images,)
+        Named ``cell_type``, on the same index; missing where no label was published or the map
+        drops it.
+
+    Raises
+    ------
+    HospitalError
+        A published label is not in the map; the message holds the lines to add.
+    """
+    mapped = dict(zip(label_map["published_label"], label_map["cell_type"], strict=True))
+    counts = published[~published.isin(list(mapped))].dropna().value_counts().sort_index()
+    if len(counts):
+        known = read_taxonomy(VOCABULARY).class_of
+        found = ", ".join(f"{label!r} ({n} images)" for label, n in counts.head(MAX_NAMED).items())
+        lines = [suggest_line(str(label), known) for label in counts.index]
+        raise HospitalError(
+            f"{map_path(hospital)} has no line for {len(counts)} published label(s) of "
+            f"{hospital!r}: {found}. Add {_quote(lines)}, with the right cell type or, "
+            "to drop these pictures, none and a reason."
+        )
+    return _map(published, mapped, "cell_type")
+
+
+def to_label(values: "pd.Series[str]", taxonomy: Taxonomy) -> "pd.Series[str]":
+    """Give each cell type, or diagnosis, its class.
+
+    Parameters
+    ----------
+    values : pandas.Series of str, shape (n_images,)
+        The column that ``taxonomy.by`` names; missing values are allowed.
+    taxonomy : Taxonomy
+        The chosen one.
+
+    Returns
+    -------
+    pandas.Series of str, shape (n_images,)
+        Named ``label``, on the same index; missing where the value is in no class.
+    """
+    return _map(values, taxonomy.class_of, "label")
+
+
+def check_counts(
+    hospital: str, observed: Mapping[str, int], label_map: pd.DataFrame, *, partial: bool
+) -> None:
+    """Compare the number of pictures of each published label with the published number.
+
+    Parameters
+    ----------
+    hospital : str
+        For messages.
+    observed : mapping of str to int
+        Pictures of each published label, usable or not: publishers count files.
+    label_map : pandas.DataFrame
+        As `read_label_map` gives it; labels without ``expected`` are not compared.
+    partial : bool
+        The hospital is declared as a part of its collection, so that fewer are right as well.
+
+    Raises
+    ------
+    HospitalError
+        The numbers differ: pictures were lost, doubled or sorted differently on their way here.
+    """
+    published = label_map.dropna(subset=["expected"])
+    expected = dict(zip(published["published_label"], published["expected"], strict=True))
+    differing = [
+        f"{label}: {observed.get(label, 0)} here, {n} published"
+        for label, n in expected.items()
+        if observed.get(label, 0) > n or (not partial and observed.get(label, 0) < n)
+    ]
+    if not differing:
+        return
+    more = f" and {len(differing) - MAX_NAMED} more" if len(differing) > MAX_NAMED else ""
+    way_out = (
+        f"A part cannot hold more than the whole: correct expected in {map_path(hospital)}, or "
+        "look for doubled pictures."
+        if partial
+        else f"If you have a part of the collection, add {hospital!r} to partial: in params.yaml; "
+        f"otherwise fetch it again, or correct expected in {map_path(hospital)}."
+    )
+    raise HospitalError(
+        f"{hospital}: the pictures are not those that were published "
+        f"({'; '.join(differing[:MAX_NAMED])}{more}). {way_out}"
+    )
+
+
+def suggest_line(published_label: str, known: Iterable[str]) -> str:
+    """Return the line of a label map for a label, with the cell type whose name is nearest."""
+    plain = "_".join(published_label.lower().replace("-", " ").replace("_", " ").split())
+    near = difflib.get_close_matches(plain, sorted(known), n=1, cutoff=0.8)
+    row = [published_label, *(near or [""]), "" if near else "no cell type of ours", "", ""]
+    text = io.StringIO()
+    csv.writer(text).writerow(row)
+    return text.getvalue().removesuffix("\r\n")
+
+
+def _map(values: "pd.Series[str]", mapped: Mapping[str, str], name: str) -> "pd.Series[str]":
+    # "" and an unknown value both become a missing one; the dtype must not depend on the content.
+    found = [mapped.get(value) or None for value in values.astype(object)]
+    return pd.Series(found, index=values.index, name=name, dtype="str")
+
+
+def _check_map_row(where: str, row: Mapping[str, str], known: Iterable[str]) -> None:
+    label, cell_type = row["published_label"], row["cell_type"]
+    if not label:
+        raise HospitalError(f"{where}: published_label is empty. Fill or delete the line.")
+    if cell_type and cell_type not in known:
+        raise HospitalError(f"{where}: {_unknown_cell_type(cell_type, known)}")
+    if not cell_type and not row["reason"]:
+        raise HospitalError(
+            f"{where}: {label!r} has no cell type, so its pictures are dropped, and no reason. "
+            "Give one of the two."
+        )
+    if row["expected"] and not (row["expected"].isascii() and row["expected"].isdigit()):
+        raise HospitalError(
+            f"{where}: expected is {row['expected']!r}; it takes the published number of "
+            "pictures, or nothing where it is not known."
+        )
+
+
+def _unknown_cell_type(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    line = f"{VOCABULARY},cell_type,{name},{name},"
+    return (
+        f"the cell type {name!r} is unknown.{hint} Correct it, or add '{line}' to "
+        f"{TAXONOMIES_FILE} (and a line for each taxonomy that is to use it)."
+    )
+
+
+def _quote(lines: list[str], limit: int | None = MAX_NAMED) -> str:
+    shown = ", ".join(f"'{line}'" for line in lines[:limit])
+    more = len(lines) - len(lines[:limit])
+    return f"{shown} and {more} more" if more else shown
+
+
+def _read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """Read a CSV file that people edit; return line number and cells of each line, stripped."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise HospitalError(
+            f"{path} is not here. Run from the project's top folder, which holds it."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise HospitalError(
+            f"{path} is no UTF-8 text ({error.reason} at byte {error.start}). "
+            "Save it again as CSV in UTF-8."
+        ) from None
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header = [cell.strip() for cell in next(reader, [])]
+    if header != list(columns):
+        raise HospitalError(
+            f"{path}, line 1: the columns are {','.join(header) or 'none'}; "
+            f"they must be {','.join(columns)}, with commas between them."
+        )
+    rows = []
+    for cells in reader:
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(columns):
+            raise HospitalError(
+                f"{path}, line {reader.line_num}: has {len(cells)} cells, not {len(columns)}. "
+                'Put a cell that holds a comma into double quotes, as in "Lymphocyte, variant".'
+            )
+        stripped = (cell.strip() for cell in cells)
+        rows.append((reader.line_num, dict(zip(columns, stripped, strict=True))))
+    return rows
