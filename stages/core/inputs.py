@@ -1,0 +1,211 @@
+"""How a picture becomes an array, everywhere: crop at the cell's scale, colour correction, mask."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages.core import masks
+from stages.core.errors import ImageError
+from stages.core.params import InputsParams
+
+Pixels = NDArray[np.uint8]
+Transform = NDArray[np.float64]
+
+WHITE, BLACK_OFFSET = 242.0, 2.0  # background after white_point: 242 - 2 = 240
+OD_OFFSET = 4.0
+GREY = 180.0  # channel mean after grey_world
+MARGIN = 0.15  # of the cell's radius: how far beyond the cell `mask` keeps the picture
+NO_CHANGE = np.eye(3)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the cell is and how large cells are, in the picture's own pixels.
+
+    Attributes
+    ----------
+    centre : tuple of float, optional
+        x and y, px; None: the middle of the picture.
+    radius : float, optional
+        Of a cell, px: the hospital's median or the picture's own, as the rule says. None: no cell
+        is known at this hospital; the crop is then the largest square.
+    white : tuple of float
+        Background, red, green, blue, 0..255.
+    """
+
+    centre: tuple[float, float] | None
+    radius: float | None
+    white: tuple[float, float, float]
+
+
+def geometries(quality: pd.DataFrame, rule: InputsParams) -> dict[str, Geometry]:
+    """Read the geometry of each picture out of the quality table.
+
+    Parameters
+    ----------
+    quality : pandas.DataFrame, shape (n_images, n_columns)
+        Rows of ``tables.QUALITY``, of one hospital or of several.
+    rule : InputsParams
+
+    Returns
+    -------
+    dict of str to Geometry
+        By image_id. With ``scale: hospital`` the radius is the median over the hospital's
+        pictures in which a cell was found; with ``scale: image`` it is the picture's own. Where no
+        cell was found: the middle of the picture, and the hospital's radius.
+
+    Notes
+    -----
+    The median is taken over all of a hospital's pictures, whatever their part: it uses no label,
+    and stands for the microns per pixel that few collections publish. Of the crops compared in
+    the project's first experiments, the hospital's scale transferred best.
+    """
+    medians = quality[quality["has_cell"]].groupby("hospital")["cell_radius"].median()
+    found: dict[str, Geometry] = {}
+    for row in quality.itertuples():
+        usual = float(medians[row.hospital]) if row.hospital in medians.index else None
+        own = float(row.cell_radius) if row.has_cell else usual
+        found[row.image_id] = Geometry(
+            centre=(float(row.centre_x), float(row.centre_y)) if row.has_cell else None,
+            radius=usual if rule.scale == "hospital" else own,
+            white=(float(row.white_r), float(row.white_g), float(row.white_b)),
+        )
+    return found
+
+
+def prepare(
+    rgb: Pixels,
+    geometry: Geometry,
+    rule: InputsParams,
+    size: int,
+    balance: str,
+    transform: Transform | None = None,
+) -> Pixels:
+    """Turn a picture into the array that a network sees.
+
+    Parameters
+    ----------
+    rgb : numpy.ndarray of uint8, shape (height, width, 3)
+    geometry : Geometry
+    rule : InputsParams
+        Crop, half side and mask. ``crop: whole`` stretches the whole picture to a square.
+    size : int
+        Side of the result, px.
+    balance : str
+        ``"white_point"``, ``"grey_world"`` or ``"none"``.
+    transform : numpy.ndarray of float, shape (2, 3) or (3, 3), optional
+        Affine map from a place in the result to the place in the crop that is shown there, both
+        with the middle at 0 and the unit half a side. For augmentation.
+
+    Returns
+    -------
+    numpy.ndarray of uint8, shape (size, size, 3)
+        What lies outside of the picture has the colour of the background.
+
+    Raises
+    ------
+    ImageError
+        The balance is unknown.
+
+    Notes
+    -----
+    One interpolation for crop, scale and augmentation together, so that augmented and plain
+    views are equally sharp. Where pixels are merged, the picture is averaged first.
+
+    ``white_point`` is 242 exp(-OD) - 2 with OD = -ln((I + 4) / (background + 4)), ``grey_world``
+    scales each channel of the crop to a mean of 180; both as in the project's first experiments.
+    """
+    matrix = _crop_matrix(rgb, geometry, rule)
+    if transform is not None:
+        matrix = matrix @ np.vstack([transform[:2], [0.0, 0.0, 1.0]])
+    matrix = matrix @ _from_pixels(size)
+    crop = _balance(_warp(rgb, matrix, size, geometry.white), geometry.white, balance)
+    return _hide_neighbours(crop, rgb, matrix, size) if rule.mask else crop
+
+
+def _crop_matrix(rgb: Pixels, geometry: Geometry, rule: InputsParams) -> Transform:
+    """Return the map from the crop (middle 0, unit half a side) to pixel corners of the picture."""
+    height, width = rgb.shape[:2]
+    half_x, half_y = width / 2, height / 2
+    x, y = half_x, half_y
+    if rule.crop == "cell":
+        if geometry.centre is not None:
+            x, y = geometry.centre[0] + 0.5, geometry.centre[1] + 0.5
+        if geometry.radius is None:
+            half_x = half_y = min(half_x, half_y)
+        else:
+            half_x = half_y = geometry.radius * rule.half_side
+    return np.array([[half_x, 0.0, x], [0.0, half_y, y], [0.0, 0.0, 1.0]])
+
+
+def _from_pixels(size: int) -> Transform:
+    """Return the map from pixel centres of the result to the crop."""
+    step = 2 / size
+    return np.array([[step, 0.0, step / 2 - 1], [0.0, step, step / 2 - 1], [0.0, 0.0, 1.0]])
+
+
+def _warp(picture: Pixels, matrix: Transform, size: int, border: tuple[float, ...]) -> Pixels:
+    """Sample the picture; `matrix` maps pixel centres of the result to pixel corners of it."""
+    height, width = picture.shape[:2]
+    merged = min(float(np.hypot(*matrix[:2, axis])) for axis in (0, 1))
+    whole = max(1, min(int(merged), height, width))
+    if whole > 1:
+        # Averages of whole blocks; the pixels that fill no block are added from the border.
+        padded = cv2.copyMakeBorder(
+            picture, 0, -height % whole, 0, -width % whole, cv2.BORDER_REPLICATE
+        )
+        small = (padded.shape[1] // whole, padded.shape[0] // whole)
+        picture = cv2.resize(padded, small, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    rest = merged / whole
+    if rest > 1.1:
+        sigma = 0.5 * float(np.sqrt(rest**2 - 1))
+        picture = cv2.GaussianBlur(picture, (5, 5), sigma).astype(np.uint8, copy=False)
+    to_centres = matrix[:2] / whole - np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5]])
+    return cv2.warpAffine(
+        picture,
+        to_centres,
+        (size, size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=border,
+    ).astype(np.uint8, copy=False)
+
+
+def _balance(crop: Pixels, white: tuple[float, float, float], balance: str) -> Pixels:
+    levels = np.arange(256, dtype=np.float64)
+    if balance == "none":
+        return crop
+    if balance == "white_point":
+        tables = [WHITE * (levels + OD_OFFSET) / (w + OD_OFFSET) - BLACK_OFFSET for w in white]
+    elif balance == "grey_world":
+        sums = crop.sum(axis=(0, 1), dtype=np.int64)
+        n = crop.shape[0] * crop.shape[1]
+        tables = [levels * (GREY * n / max(int(total), 1)) for total in sums]
+    else:
+        raise ImageError(
+            "unreadable",
+            f"inputs.white_balance: {balance!r} is unknown; known are white_point, grey_world "
+            "and none. Correct it in params.yaml.",
+        )
+    table = np.clip(np.rint(np.stack(tables, axis=-1)), 0, 255).astype(np.uint8)
+    return cv2.LUT(crop, table[None]).astype(np.uint8, copy=False)
+
+
+def _hide_neighbours(crop: Pixels, rgb: Pixels, matrix: Transform, size: int) -> Pixels:
+    """Blend everything outside of the cell, with a margin, into white; no cell: change nothing."""
+    found = masks.segment(rgb)
+    if found.cell_radius is None:
+        return crop
+    # Widened by half the margin and blurred over as much to both sides: at the cell's own edge
+    # nothing is hidden yet, and beyond the margin everything is.
+    side = 2 * round(MARGIN * found.cell_radius / 2) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    wide = cv2.dilate(found.cell.astype(np.uint8) * 255, kernel)
+    soft = cv2.blur(wide, (side, side)).astype(np.uint8, copy=False)
+    share = _warp(soft, matrix, size, (0.0,)).astype(np.int32)[..., None]
+    white = int(WHITE - BLACK_OFFSET)
+    blended = (crop.astype(np.int32) * share + white * (255 - share) + 127) // 255
+    return blended.astype(np.uint8)

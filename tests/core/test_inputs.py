@@ -1,0 +1,200 @@
+"""Prepared pictures: the crop is where it should be, the balance as declared, the border filled."""
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.core import inputs
+from stages.core.errors import ImageError
+from stages.core.inputs import Geometry
+from stages.core.params import InputsParams
+
+WHITE = (230.0, 220.0, 200.0)
+
+
+def rule(**changes):
+    settings = {
+        "crop": "cell",
+        "scale": "hospital",
+        "half_side": 1.5,
+        "white_balance": ["white_point", "grey_world"],
+        "mask": False,
+    }
+    return InputsParams(**(settings | changes))
+
+
+def smear(side=300, centre=(150, 150), radius=40):
+    rgb = np.full((side, side, 3), WHITE, np.uint8)
+    cv2.circle(rgb, centre, radius, (120, 80, 160), -1)
+    return rgb
+
+
+def quality(**columns):
+    n = len(next(iter(columns.values())))
+    frame = {
+        "image_id": [f"h/{i}" for i in range(n)],
+        "hospital": ["h"] * n,
+        "white_r": [230.0] * n,
+        "white_g": [220.0] * n,
+        "white_b": [200.0] * n,
+    }
+    return pd.DataFrame(frame | columns)
+
+
+def test_geometry_by_hospital_and_by_image():
+    """The hospital's radius is the median over found cells; the image's is its own."""
+    table = quality(
+        has_cell=[True, True, True, False],
+        centre_x=[10.0, 20.0, 30.0, None],
+        centre_y=[1.0, 2.0, 3.0, None],
+        cell_radius=[40.0, 50.0, 90.0, None],
+    )
+    by_hospital = inputs.geometries(table, rule())
+    by_image = inputs.geometries(table, rule(scale="image"))
+    assert [g.radius for g in by_hospital.values()] == [50.0] * 4
+    assert [g.radius for g in by_image.values()] == [40.0, 50.0, 90.0, 50.0]
+    assert by_hospital["h/1"].centre == (20.0, 2.0)
+    assert by_hospital["h/3"].centre is None
+    assert by_hospital["h/0"].white == WHITE
+
+
+def test_geometry_keeps_hospitals_apart():
+    """Another hospital's cells do not change the scale; a hospital without cells has none."""
+    table = quality(
+        has_cell=[True, True, False],
+        centre_x=[1.0, 1.0, None],
+        centre_y=[1.0, 1.0, None],
+        cell_radius=[40.0, 80.0, None],
+    )
+    table["hospital"] = ["a", "b", "c"]
+    assert [g.radius for g in inputs.geometries(table, rule()).values()] == [40.0, 80.0, None]
+
+
+@pytest.mark.parametrize("radius", [15, 40, 120])
+@pytest.mark.parametrize("size", [64, 112])
+def test_cell_fills_its_share_of_the_crop(radius, size):
+    """Centred and scaled: the cell is in the middle with 1 / 1.5 of half a side, at any scale."""
+    side = 6 * radius
+    rgb = smear(side, (2 * radius, 3 * radius), radius)
+    crop = inputs.prepare(
+        rgb, Geometry((2 * radius, 3 * radius), radius, WHITE), rule(), size, "none"
+    )
+    cell = crop[..., 1] < 150
+    y, x = np.nonzero(cell)
+    assert crop.shape == (size, size, 3)
+    assert crop.dtype == np.uint8
+    assert x.mean() == pytest.approx((size - 1) / 2, abs=1)
+    assert y.mean() == pytest.approx((size - 1) / 2, abs=1)
+    assert np.sqrt(cell.sum() / np.pi) == pytest.approx(size / 3, rel=0.04)
+
+
+def test_two_magnifications_give_one_crop():
+    """The same smear photographed twice as large gives nearly the same array."""
+    rng = np.random.default_rng(0)
+    texture = cv2.GaussianBlur(rng.integers(0, 256, (200, 200, 3), dtype=np.uint8), (0, 0), 4)
+    large = cv2.resize(texture, (400, 400), interpolation=cv2.INTER_CUBIC)
+    small_crop = inputs.prepare(texture, Geometry((99.5, 99.5), 40, WHITE), rule(), 64, "none")
+    large_crop = inputs.prepare(large, Geometry((199.5, 199.5), 80, WHITE), rule(), 64, "none")
+    assert np.abs(small_crop.astype(int) - large_crop).mean() < 1.5
+
+
+def test_strong_shrinking_averages():
+    """A fine checkerboard becomes grey, not a moire of black and white."""
+    board = (np.indices((512, 512)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    crop = inputs.prepare(
+        np.repeat(board[..., None], 3, 2), Geometry(None, None, WHITE), rule(), 48, "none"
+    )
+    assert crop.min() > 110
+    assert crop.max() < 145
+
+
+def test_outside_is_background():
+    """A crop that reaches beyond the picture is filled with the background's colour."""
+    crop = inputs.prepare(smear(), Geometry((0, 0), 100, WHITE), rule(), 64, "none")
+    assert crop[2, 2].tolist() == list(WHITE)
+    balanced = inputs.prepare(smear(), Geometry((0, 0), 100, WHITE), rule(), 64, "white_point")
+    assert balanced[2, 2].tolist() == [240, 240, 240]
+
+
+def test_white_point_known_values():
+    """The background becomes 240 in each channel; half of its light becomes 119."""
+    rgb = np.full((60, 60, 3), (98, 200, 0), np.uint8)
+    crop = inputs.prepare(rgb, Geometry(None, 20, (200, 200, 200)), rule(), 32, "white_point")
+    assert crop[16, 16].tolist() == [119, 240, round(242 * 4 / 204 - 2)]
+
+
+def test_grey_world_known_mean():
+    """Each channel of the crop has a mean of 180."""
+    rng = np.random.default_rng(0)
+    rgb = (rng.random((64, 64, 3)) * (90, 120, 60) + 40).astype(np.uint8)
+    crop = inputs.prepare(rgb, Geometry(None, 20, WHITE), rule(), 48, "grey_world")
+    assert crop.mean(axis=(0, 1)) == pytest.approx([180] * 3, abs=0.6)
+
+
+def test_black_picture_survives_grey_world():
+    """A black picture stays black instead of dividing by zero."""
+    rgb = np.zeros((40, 40, 3), np.uint8)
+    crop = inputs.prepare(rgb, Geometry(None, 20, (0, 0, 0)), rule(), 32, "grey_world")
+    assert crop.max() == 0
+
+
+def test_unknown_balance_is_named():
+    """A balance that does not exist ends with its name and the known ones."""
+    with pytest.raises(ImageError, match=r"'reinhard' is unknown; known are white_point"):
+        inputs.prepare(smear(), Geometry(None, None, WHITE), rule(), 32, "reinhard")
+
+
+def test_whole_picture_is_stretched():
+    """crop: whole shows all four corners, whatever the shape and the geometry."""
+    rgb = np.full((100, 200, 3), 128, np.uint8)
+    rgb[:50, :100], rgb[50:, 100:] = 0, 255
+    crop = inputs.prepare(rgb, Geometry((5, 5), 3, WHITE), rule(crop="whole"), 64, "none")
+    assert crop[8, 8].tolist() == [0, 0, 0]
+    assert crop[8, 56].tolist() == [128] * 3
+    assert crop[56, 56].tolist() == [255] * 3
+
+
+def test_whole_picture_of_right_size_is_unchanged():
+    """A picture of the wanted size goes through crop: whole without any change."""
+    rng = np.random.default_rng(1)
+    rgb = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    crop = inputs.prepare(rgb, Geometry(None, None, WHITE), rule(crop="whole"), 64, "none")
+    assert np.array_equal(crop, rgb)
+
+
+def test_transform_turns_the_crop():
+    """A quarter turn shows what a turned crop shows; the identity changes nothing."""
+    rng = np.random.default_rng(2)
+    rgb = cv2.GaussianBlur(rng.integers(0, 256, (120, 120, 3), dtype=np.uint8), (5, 5), 0)
+    place = Geometry((59.5, 59.5), 20, WHITE)
+    plain = inputs.prepare(rgb, place, rule(), 60, "none")
+    same = inputs.prepare(rgb, place, rule(), 60, "none", np.eye(3))
+    quarter = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]])
+    turned = inputs.prepare(rgb, place, rule(), 60, "none", quarter)
+    assert np.array_equal(plain, same)
+    # The result's right shows the crop's bottom: turned against the clock.
+    assert np.abs(turned.astype(int) - np.rot90(plain)).max() <= 1
+
+
+def test_mask_hides_neighbours_softly():
+    """With the mask, a neighbour becomes white, the cell stays, and the edge is not a step."""
+    rgb = smear(240, (120, 120), 36)
+    cv2.circle(rgb, (120, 120), 24, (70, 40, 120), -1)
+    cv2.circle(rgb, (185, 120), 14, (200, 150, 150), -1)
+    place = Geometry((120, 120), 50, WHITE)
+    plain = inputs.prepare(rgb, place, rule(), 112, "white_point")
+    hidden = inputs.prepare(rgb, place, rule(mask=True), 112, "white_point")
+    x = 56 + round(65 / 75 * 56)
+    assert plain[56, x, 1] < 200
+    assert hidden[56, x].tolist() == [240, 240, 240]
+    assert np.array_equal(hidden[40:72, 40:72], plain[40:72, 40:72])
+
+
+def test_mask_without_a_cell_changes_nothing():
+    """Where no cell is found there is nothing to keep, so nothing is hidden."""
+    rgb = np.full((80, 80, 3), 200, np.uint8)
+    rgb[:8, :8] = 199
+    place = Geometry(None, 20, (200, 200, 200))
+    plain = inputs.prepare(rgb, place, rule(), 32, "none")
+    assert np.array_equal(inputs.prepare(rgb, place, rule(mask=True), 32, "none"), plain)

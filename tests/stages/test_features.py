@@ -1,0 +1,126 @@
+"""The features stage: one row per view in order, vectors that belong to their view."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from stages import features, quality
+from stages.core import backbones, params
+from stages.core.errors import TableError
+from stages.core.tables import FEATURES, IMAGES, QUALITY
+from tests.stages.test_quality import ROOT, draw_cell, image_row
+
+N_IMAGES = 7
+VIEWS = ["grey_world", "grey_world/augmented_2", "white_point", "white_point/augmented_1",
+         "white_point/augmented_3"]  # fmt: skip
+
+
+class FakeNetwork:
+    """Stands in for the backbone: the mean of each channel; remembers what it was given."""
+
+    def __init__(self):
+        self.batches = []
+
+    def predict_on_batch(self, pixels):
+        assert pixels.dtype == np.uint8
+        self.batches.append(pixels)
+        return pixels.mean(axis=(1, 2)).astype(np.float32)
+
+
+@pytest.fixture
+def network(tmp_path, monkeypatch):
+    """A hospital of seven cells with three augmented views each, and a network that is seen."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content["features"] |= {"size": 40, "augmented_views": 3}
+    content["inputs"]["white_balance"] = ["white_point", "grey_world"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    rows = [image_row(number, draw_cell(number)[0]) for number in range(N_IMAGES)]
+    IMAGES.write(pd.DataFrame(rows), "here")
+    quality.main("here")
+    fake = FakeNetwork()
+    monkeypatch.setattr(backbones, "load_lite0", lambda size, layers: fake)
+    return fake
+
+
+def test_one_row_per_view(network):
+    """Each picture has both plain and three augmented views, which take the balances in turn."""
+    features.main("here")
+    table = FEATURES.read("here")
+    assert table.groupby("image_id")["view"].agg(list).tolist() == [VIEWS] * N_IMAGES
+    assert table["vector"].map(len).eq(3).all()
+    assert json.loads(Path("metrics/features/here.json").read_text()) == {
+        "backbone": "efficientnet_lite0",
+        "n_features": 3,
+        "n_images": N_IMAGES,
+        "n_views": N_IMAGES * 5,
+    }
+
+
+def test_vectors_belong_to_their_view(network):
+    """Grey-world views have a mean near 180; each vector is that of its own prepared picture."""
+    features.main("here")
+    table = FEATURES.read("here").set_index(["image_id", "view"])["vector"]
+    rule = params.load("inputs", "features", "seed")
+    for picture in features._pictures("here", rule.inputs):
+        image_id, views = features.prepare_views(picture, rule)
+        for name, pixels in views:
+            assert table[image_id, name] == pytest.approx(pixels.mean(axis=(0, 1)), rel=1e-5)
+    plain = np.stack(table.xs("grey_world", level="view").to_list())
+    assert np.abs(plain - 180).max() < 2
+
+
+def test_threads_do_not_change_anything(network, monkeypatch):
+    """One preparing thread and four give the same bytes."""
+    features.main("here")
+    alone = FEATURES.at("here").read_bytes()
+    monkeypatch.setenv("SMEARFLOW_WORKERS", "4")
+    features.main("here")
+    assert FEATURES.at("here").read_bytes() == alone
+
+
+def test_views_do_not_depend_on_each_other(network):
+    """With one augmented view instead of three, that view is the same as before."""
+    rule = params.load("inputs", "features", "seed")
+    fewer = rule.model_copy(
+        update={"features": rule.features.model_copy(update={"augmented_views": 1})}
+    )
+    picture = next(features._pictures("here", rule.inputs))
+    many = dict(features.prepare_views(picture, rule)[1])
+    few = dict(features.prepare_views(picture, fewer)[1])
+    assert set(few) == {"grey_world", "white_point", "white_point/augmented_1"}
+    assert all(np.array_equal(few[name], many[name]) for name in few)
+    assert not np.array_equal(many["white_point"], many["white_point/augmented_1"])
+
+
+def test_seed_moves_augmented_views_only(network):
+    """Another seed changes augmented views and leaves plain ones."""
+    rule = params.load("inputs", "features", "seed")
+    other = rule.model_copy(update={"seed": rule.seed + 1})
+    picture = next(features._pictures("here", rule.inputs))
+    first = dict(features.prepare_views(picture, rule)[1])
+    second = dict(features.prepare_views(picture, other)[1])
+    assert {name for name in first if np.array_equal(first[name], second[name])} == {
+        "grey_world",
+        "white_point",
+    }
+
+
+def test_batches_are_of_fixed_size(network, monkeypatch):
+    """The network sees the same batches for any number of cores, and never more than asked."""
+    monkeypatch.setattr(features, "BATCH", 8)
+    features.main("here")
+    assert [len(batch) for batch in network.batches] == [8, 8, 8, 8, 3]
+
+
+def test_failure_leaves_no_table(network):
+    """A picture that quality does not know stops the stage, and no half table stays behind."""
+    QUALITY.write(QUALITY.read("here").iloc[:-1], "here")
+    with pytest.raises(TableError, match=r"no row for here/006.*dvc repro"):
+        features.main("here")
+    assert not FEATURES.at("here").exists()
