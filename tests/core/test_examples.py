@@ -1,0 +1,214 @@
+"""Examples: the right rows in the right order, from memory that does not grow."""
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.core import decoding, examples, inputs, tables
+from stages.core.errors import TableError
+from stages.core.params import HeadRecipe, InputsParams, PixelRecipe
+
+RULE = InputsParams(
+    crop="cell", scale="image", half_side=1.5, white_balance=["white_point", "none"], mask=False
+)
+MEASURES = [
+    field.name
+    for field in tables.QUALITY.schema
+    if field.type == "double" and field.name not in ("centre_x", "centre_y", "cell_radius")
+]
+LEARNING = {
+    "learning_rate": 0.1, "epochs": 1, "batch": 1, "patience": 1, "class_weights": "none",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    """An empty project; all work in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
+
+
+def write_features(hospital, names, length=3, views=("white_point", "white_point_augmented_1")):
+    """A features table whose vectors say where they come from."""
+    rows = [
+        {
+            "image_id": f"{hospital}/{name}",
+            "view": view,
+            "vector": np.full(length, n * 10 + v, "<f4"),
+        }
+        for n, name in enumerate(names)
+        for v, view in enumerate(views)
+    ]
+    tables.FEATURES.write(pd.DataFrame(rows), hospital)
+
+
+def draw_picture(seed):
+    """A dark disc, at a place of its own, on a bright ground."""
+    rng = np.random.default_rng(seed)
+    rgb = np.full((60, 70, 3), 230, np.uint8)
+    cv2.circle(rgb, tuple(map(int, rng.integers(25, 40, 2))), 12, (120, 60, 140), -1)
+    return rgb
+
+
+def write_pictures(hospital, names):
+    """Images and quality tables of some drawn pictures."""
+    pictures, measures = [], []
+    for number, name in enumerate(names):
+        image_id = f"{hospital}/{name}"
+        content = cv2.imencode(".png", draw_picture(number)[..., ::-1])[1].tobytes()
+        pictures.append(
+            {
+                "image_id": image_id, "hospital": hospital, "path": name, "sha256": "0" * 64,
+                "pixel_sha256": "0" * 64, "width": 70, "height": 60, "format": "png",
+                "mode": "RGB", "bytes": content, "phash": bytes(32), "twin_group": image_id,
+                "warnings": [], "published_label": None, "patient": None, "slide": None,
+                "diagnosis": None, "official_part": None, "mask": None,
+            }
+        )  # fmt: skip
+        measures.append(
+            dict.fromkeys(MEASURES, 200.0)
+            | {
+                "image_id": image_id, "hospital": hospital, "has_cell": True, "centre_x": 30.0,
+                "centre_y": 32.0, "cell_radius": 11.0 + number, "nucleus_lobes": 1, "flags": [],
+            }
+        )  # fmt: skip
+    tables.IMAGES.write(pd.DataFrame(pictures), hospital)
+    tables.QUALITY.write(pd.DataFrame(measures), hospital)
+
+
+def test_features_of_the_wanted_pictures_come_sorted_and_no_others():
+    """Rows of two hospitals by picture and view, whatever the order of the request."""
+    write_features("munich", ["b.jpg", "a.jpg"])
+    write_features("barcelona", ["c.jpg", "d.jpg"])
+    wanted = ["munich/a.jpg", "barcelona/d.jpg", "munich/b.jpg"]
+    found = examples.read_features(["munich", "barcelona"], wanted, plain_only=False)
+    assert found.image_ids == [
+        "barcelona/d.jpg", "barcelona/d.jpg", "munich/a.jpg", "munich/a.jpg", "munich/b.jpg",
+        "munich/b.jpg",
+    ]  # fmt: skip
+    assert found.views == ["white_point", "white_point_augmented_1"] * 3
+    assert found.x.dtype == np.float32
+    assert found.x[:, 0].tolist() == [10, 11, 10, 11, 0, 1]
+    assert found.x.shape == (6, 3)
+
+
+def test_augmented_views_are_left_out_where_a_model_is_judged():
+    """Asked for at once, or picked out later: the same plain rows."""
+    write_features("munich", ["a.jpg", "b.jpg"])
+    wanted = {"munich/a.jpg", "munich/b.jpg"}
+    plain = examples.read_features(["munich"], wanted, plain_only=True)
+    every = examples.read_features(["munich"], wanted, plain_only=False)
+    assert plain.views == ["white_point"] * 2
+    assert plain.x[:, 0].tolist() == [0, 10]
+    picked = examples.plain(every)
+    assert (picked.image_ids, picked.views) == (plain.image_ids, plain.views)
+    np.testing.assert_array_equal(picked.x, plain.x)
+    assert examples.plain(plain) is plain
+
+
+def test_no_picture_gives_no_row():
+    """An empty part is no error here; the training decides."""
+    assert examples.read_features([], [], plain_only=True).image_ids == []
+    assert examples.read_pixels([], [], RULE, 32).x.shape == (0, 32, 32, 3)
+
+
+def test_pictures_without_features_are_named():
+    """A split that is newer than the features is found, with the way out."""
+    write_features("munich", ["a.jpg"])
+    wanted = ["munich/a.jpg", "munich/new.jpg", "munich/newer.jpg"]
+    with pytest.raises(TableError, match=r"features: no view of 2 pictures.*munich/new.jpg.*repro"):
+        examples.read_features(["munich"], wanted, plain_only=True)
+
+
+def test_missing_features_name_the_file():
+    """A stage that never ran is one line."""
+    with pytest.raises(TableError, match=r"data/features/munich.parquet is missing.*dvc repro"):
+        examples.read_features(["munich"], ["munich/a.jpg"], plain_only=True)
+
+
+def test_vectors_of_different_length_are_refused():
+    """Hospitals whose features were made with different layers cannot stand in one array."""
+    write_features("munich", ["a.jpg"], length=3)
+    write_features("jiangxi", ["a.jpg"], length=4)
+    with pytest.raises(TableError, match=r"hospitals differ in length.*dvc repro"):
+        examples.read_features(["munich", "jiangxi"], ["munich/a.jpg", "jiangxi/a.jpg"], False)
+
+
+def test_pixels_are_those_of_the_one_preparation():
+    """Each row is what `prepare` gives for that picture and colour correction, on disk."""
+    write_pictures("munich", ["a.png", "b.png", "c.png"])
+    found = examples.read_pixels(["munich"], ["munich/c.png", "munich/a.png"], RULE, 32)
+    assert found.image_ids == ["munich/a.png"] * 2 + ["munich/c.png"] * 2
+    assert found.views == ["none", "white_point"] * 2
+    assert found.x.dtype == np.uint8
+    assert isinstance(found.x, np.memmap)
+    geometries = inputs.geometries(tables.QUALITY.read("munich"), RULE)
+    for row, (image_id, view) in enumerate(zip(found.image_ids, found.views, strict=True)):
+        content = next(
+            r["bytes"] for r in tables.IMAGES.stream("munich") if r["image_id"] == image_id
+        )
+        rgb = decoding.decode(content).rgb
+        expected = inputs.prepare(rgb, geometries[image_id], RULE, 32, view)
+        np.testing.assert_array_equal(found.x[row], expected)
+    assert not np.array_equal(found.x[0], found.x[2])
+
+
+def test_nothing_of_the_pixels_is_left_on_disk(tmp_path, monkeypatch):
+    """The temporary file has no name while it is used, so a killed process leaves nothing."""
+    write_pictures("munich", ["a.png"])
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    found = examples.read_pixels(["munich"], ["munich/a.png"], RULE, 32)
+    assert list(folder.iterdir()) == []
+    assert found.x.max() > 100
+
+
+def test_pictures_that_are_not_in_the_tables_are_named():
+    """A picture of the split without image or measure is no silent gap."""
+    write_pictures("munich", ["a.png"])
+    with pytest.raises(
+        TableError, match=r"data/images and data/quality: no picture of 1.*munich/z"
+    ):
+        examples.read_pixels(["munich"], ["munich/a.png", "munich/z.png"], RULE, 32)
+
+
+def test_a_recipe_gets_what_it_learns_from():
+    """Heads get features, networks get pixels of their size."""
+    write_features("munich", ["a.png"])
+    write_pictures("munich", ["a.png"])
+    head = HeadRecipe(learns_from="features", hidden=[], dropout=0.0, l2=0.0, **LEARNING)
+    lenet = PixelRecipe(learns_from="pixels", network="lenet", size=40, **LEARNING)
+    wanted = ["munich/a.png"]
+    assert examples.read(head, ["munich"], wanted, RULE, plain_only=False).x.shape == (2, 3)
+    assert examples.read(lenet, ["munich"], wanted, RULE, plain_only=False).x.shape == (
+        2,
+        40,
+        40,
+        3,
+    )
+
+
+def test_only_the_rows_of_the_named_parts_are_read():
+    """The labels of other parts do not reach the caller; rows are sorted."""
+    rows = [
+        {
+            "image_id": f"munich/{name}", "hospital": "munich", "label": label, "group": name,
+            "twin_group": name, "part": part, "left_out_reason": None,
+        }
+        for name, label, part in (
+            ("d", "secret", "test"), ("b", "basophil", "valid"), ("a", "monocyte", "train"),
+            ("c", "secret", "unseen"),
+        )
+    ]  # fmt: skip
+    tables.SPLIT.write(pd.DataFrame(rows))
+    found = examples.read_split(["train", "valid"])
+    assert found["image_id"].tolist() == ["munich/a", "munich/b"]
+    assert found["label"].tolist() == ["monocyte", "basophil"]
+
+
+def test_a_missing_split_names_the_file():
+    """A stage that never ran is one line."""
+    with pytest.raises(TableError, match=r"data/split.parquet is missing.*dvc repro"):
+        examples.read_split(["train"])
