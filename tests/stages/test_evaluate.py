@@ -123,6 +123,7 @@ def project(tmp_path, monkeypatch):
 
 def answer_with(monkeypatch, classes):
     model = Softmax(classes, HeadRecipe(**RECIPE), InputsParams(**INPUTS))
+    monkeypatch.setattr(training, "read_card", lambda folder: model)
     monkeypatch.setattr(training, "load", lambda folder: model)
 
 
