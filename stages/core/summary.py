@@ -7,7 +7,7 @@ from typing import Any
 LEAK_KEY = "share_of_test_with_twin_in_train"
 SHOWN = ("accuracy", "macro_f1")
 NAME_WIDTH = 20
-RULE = "-" * 94
+RULE = "-" * 98
 MEANING = (
     "In domain: held-back pictures of hospitals that trained; unseen: hospitals never learnt from."
 )
@@ -130,7 +130,7 @@ def _row(
         f"{name:<{NAME_WIDTH}}",
         f"{part:<9}",
         f"{images:>7}",
-        f"{groups:<15.15}",
+        f"{groups:<19.19}",
         f"{accuracy:>8}",
         f"{f1:>8}",
         f"{span:<14}",

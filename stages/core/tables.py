@@ -125,9 +125,12 @@ class Table:
         """
         schema = schema or self.schema
         last: tuple[Any, ...] | None = None
-        with replace(self.at(hospital)) as temporary, pq.ParquetWriter(
-            temporary, schema, compression="zstd", use_dictionary=False, write_statistics=False
-        ) as file:
+        with (
+            replace(self.at(hospital)) as temporary,
+            pq.ParquetWriter(
+                temporary, schema, compression="zstd", use_dictionary=False, write_statistics=False
+            ) as file,
+        ):
 
             def append(rows: pd.DataFrame | list[dict[str, Any]]) -> None:
                 nonlocal last
@@ -209,7 +212,7 @@ IMAGES = Table(
             _required("mode", pa.string(), "channels of the file: RGB, RGBA, L"),
             _required("bytes", pa.binary(), "the publisher's file, byte for byte"),
             column("mask", pa.binary(), "the publisher's cell mask file; null: none"),
-            _required("phash", pa.binary(32), "256-bit difference hash of the 17 x 16 thumbnail"),
+            _required("phash", pa.binary(32), "signs of the 16 x 16 lowest cosine frequencies"),
             _required("twin_group", pa.string(), "smallest image_id of its near twins here"),
             _required("warnings", pa.list_(pa.string()), "odd_size, near_twin"),
         ]

@@ -3,7 +3,6 @@
 import itertools
 import json
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from stages.core import networks
+from stages.core import frameworks, networks
 from stages.core.errors import ModelError, name_some
 from stages.core.params import AnyRecipe, Group, HeadRecipe, InputsParams, PixelRecipe
 
@@ -152,7 +151,7 @@ def fit(
     cost 10 to 20 % of the speed.
     """
     _check(train, train_labels, valid_labels, classes)
-    keras, tf = _import_tensorflow()
+    keras, tf = frameworks.load_tensorflow()
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     network = networks.build(recipe, train.x.shape[-1], len(classes))
@@ -308,15 +307,6 @@ def _named_weights(network: Any) -> list[tuple[str, Any]]:
     return [(f"{layer.name}/{w.name}", w) for layer in network.layers for w in layer.weights]
 
 
-def _import_tensorflow() -> tuple[Any, Any]:
-    # TensorFlow reads the variable once, while it loads; a value of the user's stays.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import keras
-    import tensorflow as tf
-
-    return keras, tf
-
-
 def _check(
     train: Rows,
     train_labels: Sequence[str],
@@ -358,7 +348,7 @@ def _feed(
 
     Without a seed the order is that of the rows. Only a batch at a time is read from `x`.
     """
-    _, tf = _import_tensorflow()
+    _, tf = frameworks.load_tensorflow()
     codes = np.array([classes.index(name) for name in labels])
     targets = np.eye(len(classes), dtype=np.float32)[codes]
     row_weights = np.array([weights[name] for name in labels], np.float32)
@@ -386,7 +376,7 @@ def _callbacks(
     recipe: HeadRecipe | PixelRecipe, rows: list[dict[str, float]], has_valid: bool
 ) -> list[Any]:
     """Return what runs after each epoch; `rows` fills with the history."""
-    keras, _ = _import_tensorflow()
+    keras, _ = frameworks.load_tensorflow()
 
     def record(epoch: int, logs: dict[str, float]) -> None:
         seen = {"learning_rate": recipe.learning_rate, **logs, "epoch": epoch + 1}

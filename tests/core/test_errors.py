@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import pickle
 
 import pytest
 
@@ -77,4 +78,6 @@ def test_only_the_first_names_are_listed():
 def test_an_image_error_carries_its_reason():
     error = ImageError("truncated", "ends after row 7")
     assert isinstance(error, PipelineError)
-    assert (error.reason, error.detail) == ("truncated", "ends after row 7")
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.reason, again.detail) == ("truncated", "ends after row 7")
+    assert str(again) == str(error)

@@ -30,6 +30,12 @@ def test_a_twin_joins_two_patients():
     assert grouped["unit"].tolist() == ["patient"] * 4
 
 
+def test_slides_of_two_patients_may_carry_one_number():
+    """S1 of one patient is not S1 of another; without patients a slide's name joins."""
+    pictures = frame([("p", "S1", 0), ("q", "S1", 1), (None, "S1", 2), (None, "S1", 3)])
+    assert group_images(pictures)["group"].tolist() == ["h/00", "h/01", "h/02", "h/02"]
+
+
 def test_unit_is_the_widest_thing_known():
     pictures = frame(
         [("p", "s", 0), (None, "s", 1), (None, None, 3), (None, None, 3), (None, None, 4)]
@@ -48,8 +54,10 @@ def test_groups_hold_what_is_linked_whatever_the_order(rows, random):
     """Equal patient, slide or twin means equal group; the order of the rows means nothing."""
     pictures = frame([(p, s, min(t, len(rows) - 1)) for p, s, t in rows])
     grouped = pictures.join(group_images(pictures))
-    for link in ("patient", "slide", "twin_group"):
+    for link in ("patient", "twin_group"):
         assert (grouped.dropna(subset=link).groupby(link)["group"].nunique() == 1).all()
+    lone = grouped[grouped["patient"].isna()]
+    assert (lone.dropna(subset="slide").groupby("slide")["group"].nunique() == 1).all()
     order = list(range(len(rows)))
     random.shuffle(order)
     shuffled = pictures.iloc[order]

@@ -45,9 +45,9 @@ def test_a_planted_twin_in_the_unseen_hospital_is_left_out():
     trained = run(pictures).query("hospital == 'a' and part == 'train'")["image_id"].iloc[0]
     stolen = pictures.loc[pictures["image_id"] == trained, "phash"].iloc[0]
     copy = pictures.index[pictures["hospital"] == "c"][5]
-    pictures.at[copy, "phash"] = stolen
+    pictures.loc[copy, "phash"] = stolen
     result = run(pictures).set_index("image_id")
-    left = result.loc[pictures.at[copy, "image_id"]]
+    left = result.loc[pictures.loc[copy, "image_id"]]
     assert (left["part"], left["left_out_reason"]) == ("left_out", f"twin of {trained} in train")
     assert (result["part"] == "left_out").sum() == 1
 

@@ -1,0 +1,51 @@
+"""TensorFlow and Keras, loaded when first needed and without their start-up noise."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def load_keras() -> Any:
+    """Return the module keras; the first call takes seconds."""
+    return load_tensorflow()[0]
+
+
+def load_tensorflow() -> tuple[Any, Any]:
+    """Return the modules keras and tensorflow; the first call takes seconds."""
+    if "tensorflow" in sys.modules and "keras" in sys.modules:
+        return sys.modules["keras"], sys.modules["tensorflow"]
+    # TensorFlow reads the variable once, while it loads; a value of the user's stays.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _hold_back_noise():
+        import keras
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # says that there is no GPU at its first call
+    return keras, tf
+
+
+@contextmanager
+def _hold_back_noise() -> Iterator[None]:
+    """Keep what native code writes to standard error; show it only where something fails.
+
+    Notes
+    -----
+    On a machine without a GPU the libraries write six lines of warnings at every start, below
+    Python and past every log level. They would bury what a stage says.
+    """
+    sys.stderr.flush()
+    real = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(real, held.read())
+            raise
+        finally:
+            os.dup2(real, 2)
+            os.close(real)

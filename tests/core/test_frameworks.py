@@ -1,0 +1,44 @@
+"""Start-up noise is held back, and shown where the start fails."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start(lines):
+    code = "import os\nfrom stages.core import frameworks\n" + lines
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_noise_is_held_back_and_later_words_are_not():
+    done = start(
+        "with frameworks._hold_back_noise():\n"
+        "    os.write(2, b'noise of native code')\n"
+        "os.write(2, b'what a stage says')\n"
+    )
+    assert done.stderr == "what a stage says"
+
+
+def test_noise_is_shown_where_the_start_fails():
+    done = start(
+        "with frameworks._hold_back_noise():\n"
+        "    os.write(2, b'the library is missing a symbol')\n"
+        "    raise ImportError('no tensorflow')\n"
+    )
+    assert "the library is missing a symbol" in done.stderr
+    assert "no tensorflow" in done.stderr
+    assert done.returncode == 1
+
+
+def test_both_modules_come_without_a_line_of_noise():
+    done = start(
+        "keras, tf = frameworks.load_tensorflow()\n"
+        "assert frameworks.load_keras() is keras\n"
+        "print(keras.__name__, tf.__name__)\n"
+    )
+    assert done.stdout == "keras tensorflow\n"
+    assert done.stderr == ""

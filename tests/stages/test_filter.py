@@ -1,0 +1,271 @@
+"""filter: the whole stage finds planted faults and, where they are at hand, those of real files."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from stages import download
+from stages import filter as filter_stage
+from stages.core.errors import HospitalError
+from stages.core.tables import IMAGES, REJECTED
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared" / "data"
+IMAGE = r"(?P<label>[AB])/[^/]+\.(?i:jpe?g|png)"
+BLOCK = {"title": "T", "licence": "L", "citation": "C", "folder": "."}
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in a project of its own, with the shipped params."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content["filter"] = {"min_side": 64, "max_side": 1024, "twin_bits": 24}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
+    monkeypatch.delenv("SMEARFLOW_MIRROR", raising=False)
+    return tmp_path
+
+
+def declare(**layout: object) -> None:
+    """Write the block of hospital h."""
+    content = {"h": BLOCK | {"layout": layout}}
+    Path("data/hospitals.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+def pack(files: dict[str, bytes]) -> None:
+    """Publish files as the archive of hospital h."""
+    Path("data/raw/h").mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile("data/raw/h/h.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in files.items():
+            packed.writestr(name, content)
+
+
+def cell(number: int, size: int = 90) -> np.ndarray:
+    """Draw another cell for each number."""
+    rng = np.random.default_rng(number)
+    rgb = np.full((size, size, 3), (232, 220, 214), np.uint8)
+    for _ in range(6):
+        centre = tuple(int(v) for v in rng.integers(0, size, 2))
+        colour = tuple(int(v) for v in rng.integers(90, 200, 3))
+        cv2.circle(rgb, centre, int(rng.integers(8, 20)), colour, -1)
+    return rgb
+
+
+def encode(rgb: np.ndarray, file_format: str = "JPEG", **options: object) -> bytes:
+    """Encode with Pillow."""
+    sink = io.BytesIO()
+    Image.fromarray(rgb).save(sink, file_format, **options)
+    return sink.getvalue()
+
+
+def planted() -> tuple[dict[str, bytes], dict[str, str]]:
+    """Return files, and the reason that each rejected one must get."""
+    good = {f"A/{n}.jpg": encode(cell(n)) for n in range(4)}
+    good |= {f"B/{n}.jpg": encode(cell(n)) for n in range(10, 13)}
+    good["B/twin.jpg"] = encode(cell(10), quality=60)
+    good["B/odd.png"] = encode(cell(14, 100), "PNG")
+    bad = {
+        "A/0_copy.jpg": (good["A/0.jpg"], "duplicate"),
+        "A/9 pixels.png": (
+            encode(np.array(Image.open(io.BytesIO(good["A/1.jpg"]))), "PNG"),
+            "duplicate",
+        ),
+        "A/conflict.jpg": (encode(cell(20)), "conflicting_labels"),
+        "B/conflict.jpg": (encode(cell(20)), "conflicting_labels"),
+        "A/cut.jpg": (encode(cell(30))[:900], "truncated"),
+        "A/none.jpg": (b"", "empty"),
+        "A/text.jpg": (b"moved", "not_an_image"),
+        "A/zeros.jpg": (bytes(400), "unreadable"),
+        "A/small.jpg": (encode(cell(31, 63)), "undersized"),
+        "A/large.jpg": (encode(cell(32, 1025)), "oversized"),
+        "A/blank.jpg": (encode(np.full((90, 90, 3), 200, np.uint8)), "blank"),
+        "A/Thumbs.db": (b"x", "not_an_image"),
+        "__MACOSX/A/._0.jpg": (b"x", "not_an_image"),
+        "readme.txt": (b"x", "not_an_image"),
+        "again/A/0.jpg": (encode(cell(33)), "same_name"),
+    }
+    files = good | {name: content for name, (content, _) in bad.items()}
+    return files, {name: reason for name, (_, reason) in bad.items()}
+
+
+def test_exactly_the_planted_faults_are_found() -> None:
+    """Every file is in one table, each fault under its reason, each good picture as it was."""
+    declare(image=IMAGE, sizes=["90x90"])
+    files, faults = planted()
+    pack(files)
+    filter_stage.main("h")
+    images, rejected = IMAGES.read("h"), REJECTED.read("h")
+    assert dict(zip(rejected["path"], rejected["reason"], strict=True)) == faults
+    assert set(images["path"]) == set(files) - set(faults)
+    for row in images.itertuples():
+        assert row.bytes == files[row.path]
+        assert row.image_id == f"h/{row.path}"
+        assert row.published_label == row.path[0]
+    warnings = dict(zip(images["path"], map(list, images["warnings"]), strict=True))
+    assert warnings.pop("B/odd.png") == ["odd_size"]
+    assert warnings.pop("B/10.jpg") == warnings.pop("B/twin.jpg") == ["near_twin"]
+    assert not any(warnings.values())
+    groups = images.set_index("path")["twin_group"]
+    assert groups["B/twin.jpg"] == groups["B/10.jpg"] == "h/B/10.jpg"
+    assert groups.nunique() == len(images) - 1
+
+
+def test_metrics_sum_up() -> None:
+    """in = kept + rejected + auxiliary, and reasons and formats are complete."""
+    declare(image=IMAGE, sizes=["90x90"])
+    files, faults = planted()
+    pack(files)
+    filter_stage.main("h")
+    metrics = json.loads(Path("metrics/filter/h.json").read_text())
+    assert metrics["n_members"] == len(files)
+    assert metrics["n_rejected"] == sum(metrics["n_by_reason"].values()) == len(faults)
+    assert metrics["n_kept"] == sum(metrics["n_by_format"].values())
+    assert metrics["n_members"] == metrics["n_kept"] + metrics["n_rejected"]
+    assert (metrics["n_near_twins"], metrics["n_odd_size"]) == (2, 1)
+
+
+def test_bytes_do_not_depend_on_workers_or_the_order_in_the_archive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One process or three, forwards or backwards: the same three files."""
+    declare(image=IMAGE)
+    files, _ = planted()
+    results = []
+    for workers, ordered in (("1", files), ("3", dict(reversed(files.items())))):
+        monkeypatch.setenv("SMEARFLOW_WORKERS", workers)
+        pack(ordered)
+        filter_stage.main("h")
+        paths = [IMAGES.at("h"), REJECTED.at("h"), Path("metrics/filter/h.json")]
+        results.append([path.read_bytes() for path in paths])
+    assert results[0] == results[1]
+
+
+def test_masks_and_tables_are_no_pictures() -> None:
+    """A mask goes to its picture, a table's facts into the rows, both are counted."""
+    declare(
+        image=r"(?P<number>\d+)\.bmp",
+        mask=r"(?P<of>\d+)\.png",
+        tables=[
+            {"member": r"t\.csv", "key": "id", "match": "number", "columns": {"label": "class"}}
+        ],
+        constants={"diagnosis": "healthy"},
+    )
+    mask = encode(cell(1), "PNG")
+    pack(
+        {
+            "001.bmp": encode(cell(1), "BMP"),
+            "001.png": mask,
+            "002.bmp": encode(cell(2), "BMP"),
+            "t.csv": b"id,class\n1,5\n",
+        }
+    )
+    filter_stage.main("h")
+    images = IMAGES.read("h")
+    assert images["mask"].tolist() == [mask, None]
+    assert images["published_label"].fillna("none").tolist() == ["5", "none"]
+    assert images["diagnosis"].tolist() == ["healthy", "healthy"]
+    metrics = json.loads(Path("metrics/filter/h.json").read_text())
+    assert (metrics["n_auxiliary"], metrics["n_masks"], metrics["n_members"]) == (2, 1, 4)
+
+
+def test_arrays_are_pictures_like_any_other() -> None:
+    """An npz as MedMNIST publishes it goes through the same stage."""
+    declare(image=r"(?P<official_part>train|test)/(?P<label>\d)/\d{6}\.png")
+    Path("data/raw/h").mkdir(parents=True)
+    pixels = np.stack([cell(n) for n in range(3)])
+    arrays = {"train_images": pixels, "train_labels": np.array([[6], [0], [6]])}
+    np.savez("data/raw/h/b.npz", **arrays)
+    filter_stage.main("h")
+    images = IMAGES.read("h")
+    assert images["published_label"].tolist() == ["0", "6", "6"]
+    assert images["official_part"].tolist() == ["train"] * 3
+    code = np.frombuffer(images["bytes"][2], np.uint8)
+    np.testing.assert_array_equal(cv2.imdecode(code, cv2.IMREAD_COLOR_RGB), pixels[2])
+
+
+def test_no_picture_stops_with_a_way_out() -> None:
+    """And writes no table."""
+    declare(image=r"nowhere/\d+\.jpg")
+    pack(planted()[0])
+    with pytest.raises(HospitalError, match=r"none of its 24 files is a usable picture"):
+        filter_stage.main("h")
+    assert not IMAGES.at("h").exists()
+    assert [path.name for path in Path("data/raw").iterdir()] == ["h"]
+
+
+FOUND = {
+    "barcelona": {
+        "n_members": 667,
+        "n_kept": 663,
+        "n_odd_size": 17,
+        "duplicate": 2,
+        "conflicting_labels": 2,
+    },
+    "barcelona224": {"n_members": 3896, "n_kept": 3894, "duplicate": 2},
+    "munich": {"n_members": 99, "n_kept": 99},
+    "raabin": {"n_members": 310, "n_kept": 310},
+    "jhu": {
+        "n_members": 1034,
+        "n_kept": 982,
+        "n_auxiliary": 1,
+        "n_odd_size": 1,
+        "unreadable": 3,
+        "truncated": 2,
+        "not_an_image": 2,
+        "oversized": 1,
+        "duplicate": 26,
+        "conflicting_labels": 17,
+    },
+    "jiangxi": {
+        "n_members": 483,
+        "n_kept": 240,
+        "n_auxiliary": 242,
+        "n_masks": 240,
+        "n_near_twins": 2,
+        "duplicate": 1,
+    },
+    "cvb": {"n_members": 101, "n_kept": 50, "n_auxiliary": 51, "n_masks": 50},
+}
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real pictures are not at hand")
+@pytest.mark.parametrize("hospital", FOUND)
+def test_what_is_wrong_with_the_real_pictures_is_found(
+    hospital: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exactly what was found by hand with other programs, through the shipped blocks."""
+    text = (ROOT / "data/hospitals.yaml").read_text(encoding="utf-8")
+    Path("data/hospitals.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("SMEARFLOW_MIRROR", str(SHARED))
+    monkeypatch.delenv("SMEARFLOW_WORKERS")
+    download.main(hospital)
+    filter_stage.main(hospital)
+    metrics = json.loads(Path(f"metrics/filter/{hospital}.json").read_text())
+    reasons = {reason: n for reason, n in metrics["n_by_reason"].items() if n}
+    expected = dict(FOUND[hospital])
+    counted = {name: n for name, n in metrics.items() if isinstance(n, int)}
+    del counted["n_rejected"]
+    if hospital == "jiangxi":  # its block says where sizes begin to be odd
+        del counted["n_odd_size"]
+    assert counted == {name: expected.pop(name, 0) for name in counted}
+    assert reasons == expected
+    if hospital == "jhu":
+        assert len(groups_of_copies(REJECTED.read(hospital))) == 34
+
+
+def groups_of_copies(rejected) -> set[str]:
+    """Name each group of identical files: by what was kept, or by the picture's own number."""
+    copies = rejected[rejected["reason"] == "duplicate"]["detail"]
+    conflicts = rejected[rejected["reason"] == "conflicting_labels"]["path"]
+    signed = conflicts[~conflicts.str.contains("Unsigned")]
+    numbers = signed.str.extract(r"(\d+)\.jpg$")
+    return set(copies) | set(numbers[0])

@@ -1,0 +1,207 @@
+"""The structure: dvc.yaml says exactly what the code imports and reads; imports go one way."""
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+FOUNDATION = {
+    "errors",
+    "frameworks",
+    "store",
+    "parallel",
+    "params",
+    "tables",
+    "hospitals",
+    "taxonomy",
+}
+# A topic imports the foundation only; these are the exceptions, each a layer on top of another.
+LAYERS = {
+    "backbones": {"torch_weights"},
+    "drawing": {"cells"},
+    "examples": {"inputs", "decoding"},
+    "inputs": {"masks"},
+    "masks": {"density", "segmentation"},
+    "metrics": {"intervals"},
+    "segmentation": {"density"},
+    "smears": {"drawing", "cells"},
+    "training": {"networks"},
+}
+HEAVY = ("tensorflow", "keras", "great_expectations", "matplotlib")
+MAY_BE_HEAVY = {"features", "validate", "train", "evaluate"}
+REFUSED_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
+
+
+@cache
+def stage_block(stage: str) -> dict:
+    """One stage of dvc.yaml, with ${item} as it stands there."""
+    block = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
+    return block.get("do", block)
+
+
+def stage_names() -> list[str]:
+    return list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported_modules(tree: ast.Module) -> set[str]:
+    """The project's own modules that a file imports, at its top or inside functions."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "stages.core":
+            found |= {f"stages/core/{alias.name}.py" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stages"):
+            found.add(f"{node.module.replace('.', '/')}.py")
+        elif isinstance(node, ast.Import):
+            found |= {
+                f"{alias.name.replace('.', '/')}.py"
+                for alias in node.names
+                if alias.name.startswith("stages.")
+            }
+    return found
+
+
+def closure(path: str, root: Path = ROOT) -> set[str]:
+    """The file and all of the project's modules that it reaches."""
+    reached, waiting = set(), [path]
+    while waiting:
+        current = waiting.pop()
+        if current not in reached:
+            reached.add(current)
+            waiting += imported_modules(parse(root / current))
+    return reached
+
+
+def code_dependencies(block: dict) -> set[str]:
+    return {name for name in block.get("deps", []) if name.endswith(".py")}
+
+
+def loaded_groups(tree: ast.Module) -> set[str]:
+    """The literal names in every ``params.load(...)`` call."""
+    calls = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "load"
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "params"
+    ]
+    return {argument.value for call in calls for argument in call.args}
+
+
+def declared_groups(block: dict) -> set[str]:
+    names = {name for name in block.get("params", []) if isinstance(name, str)}
+    return {"models" if name == "models.${model}" else name for name in names}
+
+
+def reads_hospitals_file(stage: str) -> bool:
+    return any(
+        isinstance(node, ast.Attribute)
+        and node.attr == "load"
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "hospitals"
+        for node in ast.walk(parse(ROOT / f"stages/{stage}.py"))
+    )
+
+
+@pytest.mark.parametrize("stage", stage_names())
+def test_code_dependencies_are_the_import_closure(stage):
+    """A module that a stage reaches is its dependency, and nothing else is."""
+    expected = closure(f"stages/{stage}.py")
+    lines = "\n".join(f"      - {name}" for name in sorted(expected))
+    assert code_dependencies(stage_block(stage)) == expected, f"deps of {stage}:\n{lines}"
+
+
+@pytest.mark.parametrize("stage", stage_names())
+def test_parameters_are_those_that_the_stage_reads(stage):
+    """A stage declares the groups that it loads, and no other."""
+    assert declared_groups(stage_block(stage)) == loaded_groups(parse(ROOT / f"stages/{stage}.py"))
+
+
+@pytest.mark.parametrize("stage", stage_names())
+def test_hospital_blocks_are_declared_where_they_are_read(stage):
+    """A stage that reads data/hospitals.yaml tracks it: one block, or the file."""
+    block = stage_block(stage)
+    by_block = {"data/hospitals.yaml": ["${item}"]} in block.get("params", [])
+    whole = "data/hospitals.yaml" in block.get("deps", [])
+    assert (by_block or whole) == reads_hospitals_file(stage)
+
+
+@pytest.mark.parametrize("stage", stage_names())
+def test_stage_has_a_description_and_runs_its_own_module(stage):
+    block = stage_block(stage)
+    assert len(block["desc"]) > 20
+    assert block["cmd"].startswith(f"python -m stages.{stage}")
+
+
+def test_an_added_import_is_noticed(tmp_path):
+    """The closure grows when a module imports another one: the test above can fail."""
+    (tmp_path / "stages/core").mkdir(parents=True)
+    for name in ("sharpness", "colour"):
+        (tmp_path / f"stages/core/{name}.py").write_text("")
+    stage = tmp_path / "stages/quality.py"
+    stage.write_text("from stages.core import colour\n")
+    before = closure("stages/quality.py", tmp_path)
+    stage.write_text(
+        "from stages.core import colour\n\ndef f():\n    import stages.core.sharpness\n"
+    )
+    assert closure("stages/quality.py", tmp_path) - before == {"stages/core/sharpness.py"}
+
+
+def test_an_undeclared_parameter_is_noticed():
+    tree = ast.parse('rule = params.load("split", "seed")')
+    assert loaded_groups(tree) == {"split", "seed"}
+    assert declared_groups({"params": ["split", "models.${model}"]}) == {"split", "models"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "stages/core").glob("*.py")), ids=lambda p: p.stem)
+def test_imports_go_from_topic_to_foundation(path):
+    """Core never imports a stage, foundations no topic, topics one another only where layered."""
+    for module in imported_modules(parse(path)):
+        assert module.startswith("stages/core/"), f"{path.name} imports the stage {module}"
+        name = Path(module).stem
+        if path.stem in FOUNDATION:
+            assert name in FOUNDATION
+        else:
+            assert name in FOUNDATION | LAYERS.get(path.stem, set()), f"{path.name} -> {name}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "stages").glob("*.py")), ids=lambda p: p.stem)
+def test_stages_import_no_stage(path):
+    assert all(module.startswith("stages/core/") for module in imported_modules(parse(path)))
+
+
+def test_modules_are_nouns():
+    names = {path.stem for path in (ROOT / "stages").rglob("*.py")}
+    assert not names & REFUSED_NAMES
+
+
+def test_every_core_module_has_its_tests():
+    modules = {path.stem for path in (ROOT / "stages/core").glob("*.py")} - {"__init__"}
+    tested = {path.stem.removeprefix("test_") for path in (ROOT / "tests/core").glob("test_*.py")}
+    assert modules <= tested
+
+
+def test_every_stage_has_its_tests():
+    tested = {path.stem.removeprefix("test_") for path in (ROOT / "tests/stages").glob("test_*.py")}
+    assert set(stage_names()) <= tested
+
+
+def test_light_stages_never_load_heavy_packages():
+    """From download to split nothing imports TensorFlow, Great Expectations or a plotter."""
+    light = [name for name in stage_names() if name not in MAY_BE_HEAVY]
+    imports = "; ".join(f"import stages.{name}" for name in light)
+    code = f"import sys; {imports}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"
