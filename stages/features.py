@@ -1,26 +1,13 @@
 """features: each view of each picture as a vector. images, quality -> features."""
 
 import logging
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
-from itertools import islice
-from typing import Any
 
-import numpy as np
-
-from stages.core import augmentation, backbones, decoding, inputs, parallel, params
-from stages.core.errors import TableError, run_stage
-from stages.core.params import InputsParams, Params, seed_for
+from stages.core import backbones, params, views
+from stages.core.errors import run_stage
 from stages.core.store import write_metrics
-from stages.core.tables import FEATURES, IMAGES, QUALITY, ROW_GROUP
+from stages.core.tables import FEATURES
 
 log = logging.getLogger(__name__)
-
-BATCH = 32  # views: enough to keep the cores busy, and a fixed number: the same for any machine
-PICTURES_AHEAD = 64
-Views = list[tuple[str, np.ndarray]]
 
 
 def main(hospital: str) -> None:
@@ -29,12 +16,12 @@ def main(hospital: str) -> None:
     network = backbones.load_lite0(rule.features.size, rule.features.layers)
     n_views = n_features = 0
     with FEATURES.writer(hospital) as append:
-        for image_ids, names, pixels in _batches(_prepare_ahead(hospital, rule)):
-            vectors = _embed(network, pixels)
+        for image_ids, names, pixels in views.gather(views.prepare_ahead(hospital, rule)):
+            vectors = views.embed(network, pixels)
             rows = zip(image_ids, names, vectors, strict=True)
             append([{"image_id": i, "view": v, "vector": vector} for i, v, vector in rows])
             n_views, n_features = n_views + len(names), vectors.shape[1]
-    n_images = n_views // count_views(rule)
+    n_images = n_views // views.count_views(rule)
     metrics = {
         "n_images": n_images,
         "n_views": n_views,
@@ -43,84 +30,6 @@ def main(hospital: str) -> None:
     }
     write_metrics("features", metrics, hospital)
     log.info("features: %s %d pictures, %d views of %d", hospital, n_images, n_views, n_features)
-
-
-def count_views(rule: Params) -> int:
-    """Return how many views each picture has."""
-    return len(rule.inputs.white_balance) + rule.features.augmented_views
-
-
-def prepare_views(picture: tuple[str, bytes, inputs.Geometry], rule: Params) -> tuple[str, Views]:
-    """Return all views of a picture by name, sorted.
-
-    Plain views are named by their white balance, augmented ones ``<balance>/augmented_<n>``, and
-    go through the balances in turn. Each draws from a generator of its own name, so that a view
-    never depends on which others there are.
-    """
-    image_id, content, geometry = picture
-    rgb = decoding.decode(content).rgb
-    size, balances = rule.features.size, rule.inputs.white_balance
-    views: Views = [
-        (balance, inputs.prepare(rgb, geometry, rule.inputs, size, balance)) for balance in balances
-    ]
-    for number in range(1, rule.features.augmented_views + 1):
-        balance = balances[(number - 1) % len(balances)]
-        name = f"{balance}/augmented_{number}"
-        rng = np.random.default_rng(seed_for(rule.seed, image_id, name))
-        hidden = rule.inputs.mask or augmentation.wants_mask(rng)
-        masked: InputsParams = rule.inputs.model_copy(update={"mask": hidden})
-        turn = augmentation.random_transform(rng)
-        view = inputs.prepare(rgb, geometry, masked, size, balance, turn)
-        views.append((name, augmentation.jitter_stain(view, rng)))
-    return image_id, sorted(views, key=lambda view: view[0])
-
-
-def _prepare_ahead(hospital: str, rule: Params) -> Iterator[tuple[str, Views]]:
-    """Prepare pictures on threads while the network works on earlier ones; keep their order."""
-    pictures = _pictures(hospital, rule.inputs)
-    prepare = partial(prepare_views, rule=rule)
-    waiting: deque[Future[tuple[str, Views]]] = deque()
-    with ThreadPoolExecutor(parallel.count_workers()) as pool:
-        waiting.extend(
-            pool.submit(prepare, picture) for picture in islice(pictures, PICTURES_AHEAD)
-        )
-        try:
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(prepare, picture) for picture in islice(pictures, 1))
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _pictures(hospital: str, rule: InputsParams) -> Iterator[tuple[str, bytes, inputs.Geometry]]:
-    geometries = inputs.geometries(QUALITY.read(hospital), rule)
-    for row in IMAGES.stream(hospital, ["image_id", "bytes"]):
-        image_id = row["image_id"]
-        if image_id not in geometries:
-            raise TableError(
-                f"{QUALITY.at(hospital)} has no row for {image_id}, a picture of "
-                f"{IMAGES.at(hospital)}. Run 'uv run dvc repro', which brings the tables into step."
-            )
-        yield image_id, row["bytes"], geometries[image_id]
-
-
-def _batches(
-    pictures: Iterator[tuple[str, Views]],
-) -> Iterator[tuple[list[str], list[str], np.ndarray]]:
-    """Yield image ids, view names and pixels of one row group of views at a time."""
-    views = ((image_id, name, pixels) for image_id, many in pictures for name, pixels in many)
-    while batch := list(islice(views, ROW_GROUP)):
-        image_ids, names, pixels = zip(*batch, strict=True)
-        yield list(image_ids), list(names), np.stack(pixels)
-
-
-def _embed(network: Any, pixels: np.ndarray) -> np.ndarray:
-    parts = [
-        network.predict_on_batch(pixels[start : start + BATCH])
-        for start in range(0, len(pixels), BATCH)
-    ]
-    return np.concatenate(parts).astype(np.float32, copy=False)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ LAYERS = {
     "segmentation": {"density"},
     "smears": {"drawing", "cells"},
     "training": {"networks"},
+    "views": {"augmentation", "decoding", "inputs"},
 }
 HEAVY = ("tensorflow", "keras", "great_expectations", "matplotlib")
 MAY_BE_HEAVY = {"features", "validate", "train", "evaluate"}

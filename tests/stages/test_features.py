@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from stages import features, quality
-from stages.core import backbones, params
+from stages.core import backbones, params, views
 from stages.core.errors import TableError
 from stages.core.tables import FEATURES, IMAGES, QUALITY
 from tests.stages.test_quality import ROOT, draw_cell, image_row
@@ -67,9 +67,9 @@ def test_vectors_belong_to_their_view(network):
     features.main("here")
     table = FEATURES.read("here").set_index(["image_id", "view"])["vector"]
     rule = params.load("inputs", "features", "seed")
-    for picture in features._pictures("here", rule.inputs):
-        image_id, views = features.prepare_views(picture, rule)
-        for name, pixels in views:
+    for picture in views.read_pictures("here", rule.inputs):
+        image_id, prepared = views.prepare_views(picture, rule)
+        for name, pixels in prepared:
             assert table[image_id, name] == pytest.approx(pixels.mean(axis=(0, 1)), rel=1e-5)
     plain = np.stack(table.xs("grey_world", level="view").to_list())
     assert np.abs(plain - 180).max() < 2
@@ -84,36 +84,9 @@ def test_threads_do_not_change_anything(network, monkeypatch):
     assert FEATURES.at("here").read_bytes() == alone
 
 
-def test_views_do_not_depend_on_each_other(network):
-    """With one augmented view instead of three, that view is the same as before."""
-    rule = params.load("inputs", "features", "seed")
-    fewer = rule.model_copy(
-        update={"features": rule.features.model_copy(update={"augmented_views": 1})}
-    )
-    picture = next(features._pictures("here", rule.inputs))
-    many = dict(features.prepare_views(picture, rule)[1])
-    few = dict(features.prepare_views(picture, fewer)[1])
-    assert set(few) == {"grey_world", "white_point", "white_point/augmented_1"}
-    assert all(np.array_equal(few[name], many[name]) for name in few)
-    assert not np.array_equal(many["white_point"], many["white_point/augmented_1"])
-
-
-def test_seed_moves_augmented_views_only(network):
-    """Another seed changes augmented views and leaves plain ones."""
-    rule = params.load("inputs", "features", "seed")
-    other = rule.model_copy(update={"seed": rule.seed + 1})
-    picture = next(features._pictures("here", rule.inputs))
-    first = dict(features.prepare_views(picture, rule)[1])
-    second = dict(features.prepare_views(picture, other)[1])
-    assert {name for name in first if np.array_equal(first[name], second[name])} == {
-        "grey_world",
-        "white_point",
-    }
-
-
 def test_batches_are_of_fixed_size(network, monkeypatch):
     """The network sees the same batches for any number of cores, and never more than asked."""
-    monkeypatch.setattr(features, "BATCH", 8)
+    monkeypatch.setattr(views, "BATCH", 8)
     features.main("here")
     assert [len(batch) for batch in network.batches] == [8, 8, 8, 8, 3]
 
