@@ -21,7 +21,7 @@ def main() -> None:
     split = examples.read_split(("train", *predictions.SCORED_PARTS))
     chosen = predictions.choose_scored(split, rule.hospitals)
     metrics.require_known("data/split.parquet", chosen["label"], card.classes)
-    majority = predictions.name_majority(split)
+    constants = predictions.name_constants(split, rule.hospitals)
 
     # Pixels are prepared by forked processes, so TensorFlow must not be running yet.
     pictures = examples.read(
@@ -35,9 +35,9 @@ def main() -> None:
     units = LABELS.read(columns=["image_id", "unit"])
     grouped = predicted.assign(group=chosen["group"]).merge(units, on="image_id", how="left")
     scores = metrics.score_hospitals(
-        grouped, model.classes, majority, rule.evaluate.bootstrap, rule.seed
+        grouped, model.classes, constants, rule.evaluate.bootstrap, rule.seed
     )
-    content = metrics.report(scores, model.classes, majority)
+    content = metrics.report(scores, model.classes)
     write_csv(PLOTS / "confusion.csv", predictions.list_confusions(predicted))
     write_csv(PLOTS / "scores.csv", metrics.list_class_scores(content))
     write_metrics("evaluate", content)

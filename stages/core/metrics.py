@@ -6,7 +6,7 @@ matrices gives its interval with the same code, in milliseconds.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -145,8 +145,10 @@ class Scores:
         ``part`` is test or unseen; ``unit`` is what a group is: patient, slide, twins or image.
     grouped : GroupedCounts
         Predicted by the model.
+    constant : str
+        The class that a constant answer gives here.
     baseline : dict of str to float
-        Scores of calling every picture the commonest class of the training part.
+        Scores of that constant answer.
     draws : dict of str to numpy.ndarray, shape (n_draws,), or None
         Redrawn scores by metric; None where there are too few groups.
     """
@@ -155,6 +157,7 @@ class Scores:
     part: str
     unit: str
     grouped: GroupedCounts
+    constant: str
     baseline: dict[str, float]
     draws: dict[str, Array] | None
 
@@ -172,7 +175,11 @@ class Scores:
 
 
 def score_hospitals(
-    pictures: pd.DataFrame, classes: Sequence[str], majority: str, n_draws: int, seed: int
+    pictures: pd.DataFrame,
+    classes: Sequence[str],
+    constant: Mapping[str, str],
+    n_draws: int,
+    seed: int,
 ) -> list[Scores]:
     """Score each hospital apart.
 
@@ -182,8 +189,8 @@ def score_hospitals(
         ``hospital``, ``part``, ``label`` (the truth), ``predicted``, ``group``, ``unit``.
     classes : sequence of str
         All classes of the model.
-    majority : str
-        The commonest class of the training part; no test label is looked at to choose it.
+    constant : mapping of str to str
+        For each hospital the class that a constant answer gives; `predictions.name_constants`.
     n_draws, seed : int
         For the intervals; each hospital draws with a seed of its own name.
 
@@ -214,13 +221,14 @@ def score_hospitals(
             drawn = redraw(grouped, n_draws, seed_for(seed, "evaluate", str(hospital)))
             drawn = drawn.reshape(n_draws, len(classes), len(classes))
             draws = {name: metric(drawn) for name, metric in METRICS.items()}
-        baseline = score(rows["label"], [majority] * len(rows), classes)
+        answer = constant[str(hospital)]
+        baseline = score(rows["label"], [answer] * len(rows), classes)
         unit = " + ".join(sorted(rows["unit"].unique()))
-        scores.append(Scores(str(hospital), parts[0], unit, grouped, baseline, draws))
+        scores.append(Scores(str(hospital), parts[0], unit, grouped, answer, baseline, draws))
     return scores
 
 
-def report(scores: Sequence[Scores], classes: Sequence[str], majority: str) -> dict[str, Any]:
+def report(scores: Sequence[Scores], classes: Sequence[str]) -> dict[str, Any]:
     """Lay the scores of all hospitals out as metrics/evaluate.json holds them.
 
     Returns
@@ -235,7 +243,6 @@ def report(scores: Sequence[Scores], classes: Sequence[str], majority: str) -> d
     worst = min(unseen, key=lambda entry: entry.points[RANKED_BY], default=None)
     content: dict[str, Any] = {
         "by_hospital": {entry.hospital: _describe(entry, classes) for entry in scores},
-        "baseline_class": majority,
         "interval": METHOD,
         "n_draws": max((len(next(iter(e.draws.values()))) for e in scores if e.draws), default=0),
         "mean_in_domain": _describe_mean(in_domain) if in_domain else None,
@@ -280,6 +287,7 @@ def _describe_briefly(entry: Scores) -> dict[str, Any]:
     return {
         "unit": entry.unit,
         "baseline": entry.baseline,
+        "baseline_class": entry.constant,
         **_describe_sizes([entry]),
         **_with_intervals(entry.points, entry.draws, [entry]),
     }

@@ -43,15 +43,29 @@ def choose_scored(split: pd.DataFrame, hospitals: Sequence[str]) -> pd.DataFrame
     return chosen.sort_values("image_id", ignore_index=True)
 
 
-def name_majority(split: pd.DataFrame) -> str:
-    """Return the commonest class of the training part, the first by name where several tie.
+def name_constants(split: pd.DataFrame, hospitals: Sequence[str]) -> dict[str, str]:
+    """Name for each hospital the answer of a model that learnt nothing from the pixels.
+
+    Returns
+    -------
+    dict of str to str
+        The commonest class of the hospital's own training part, or of the whole training part
+        where the hospital did not train; the first by name where several tie.
 
     Notes
     -----
-    Calling every picture so is the score of a model that learnt nothing from the pixels. The class
-    comes from the training part: no test label is looked at.
+    Where classes differ between hospitals, the commonest class of all would be no rival: a
+    hospital of sick patients is not called healthy by anybody who knows where a picture comes
+    from. The class comes from the training part: no test label is looked at.
     """
-    counts = split.loc[split["part"] == "train", "label"].value_counts().sort_index()
+    trained = split[split["part"] == "train"]
+    own = {str(name): _commonest(rows["label"]) for name, rows in trained.groupby("hospital")}
+    everywhere = _commonest(trained["label"])
+    return {name: own.get(name, everywhere) for name in hospitals}
+
+
+def _commonest(labels: pd.Series) -> str:
+    counts = labels.value_counts().sort_index()
     return str(counts.index[int(np.argmax(counts.to_numpy()))])
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 LEAK_KEY = "share_of_test_with_twin_in_train"
 SHOWN = ("accuracy", "macro_f1")
-NAME_WIDTH = 20
-RULE = "-" * 98
+NAME_WIDTH = 16
+RULE = "-" * 100
 MEANING = (
     "In domain: held-back pictures of hospitals that trained; unseen: hospitals never learnt from."
 )
@@ -114,7 +114,7 @@ def _score_row(name: str, part: str, block: Mapping[str, Any]) -> str:
         name,
         part,
         str(block["n_images"]),
-        f"{block['n_groups']} ({block['unit']})",
+        f"{block['n_groups']} ({block['unit'].replace(' + ', '+')})",
         _number(block["metrics"]["accuracy"]["value"]),
         _number(macro_f1["value"]),
         _between(macro_f1),
@@ -130,7 +130,7 @@ def _row(
         f"{name:<{NAME_WIDTH}}",
         f"{part:<9}",
         f"{images:>7}",
-        f"{groups:<19.19}",
+        f"{groups:<23.23}",
         f"{accuracy:>8}",
         f"{f1:>8}",
         f"{span:<14}",
@@ -140,9 +140,11 @@ def _row(
 
 
 def _conclude(evaluation: Mapping[str, Any], simulated: Sequence[str]) -> list[str]:
-    sentences = [
-        "Baseline: macro F1 of calling every picture " + evaluation["baseline_class"] + "."
-    ]
+    answers: dict[str, list[str]] = {}
+    for hospital, block in sorted(evaluation["by_hospital"].items()):
+        answers.setdefault(block["baseline_class"], []).append(hospital)
+    listed = "; ".join(f"{label} at {', '.join(where)}" for label, where in answers.items())
+    sentences = [f"Baseline: macro F1 of one answer for every picture ({listed})."]
     drop, worst = evaluation["drop"], evaluation["worst_unseen"]
     if drop:
         macro_f1 = drop["metrics"]["macro_f1"]

@@ -1,3 +1,5 @@
+from collections import defaultdict
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,6 +53,11 @@ VGG19_F1 = [
 ]  # fmt: skip
 VGG19_PRECISION = [0.954, 0.789, 0.998, 0.996, 0.960, 0.736, 0.990, 0.789, 1, 0.703, 0.852]
 VGG19_RECALL = [0.979, 0.810, 0.998, 0.979, 0.988, 0.741, 0.932, 0.750, 0.997, 0.831, 0.832]
+
+
+def always(label):
+    """One constant answer for every hospital."""
+    return defaultdict(lambda: label)
 
 
 def expand(matrix, classes):
@@ -183,7 +190,7 @@ def test_a_hospital_on_both_sides_stops():
         [pictures("north", "test", ["a"], ["a"]), pictures("north", "unseen", ["b"], ["b"])]
     )
     with pytest.raises(TableError, match=r"split\.parquet: hospital north.*test, unseen.*-f split"):
-        metrics.score_hospitals(mixed, ["a", "b"], "a", 100, 1)
+        metrics.score_hospitals(mixed, ["a", "b"], always("a"), 100, 1)
 
 
 def three_hospitals():
@@ -198,8 +205,8 @@ def three_hospitals():
 
 def test_report_holds_each_hospital_the_means_the_worst_and_the_drop():
     """Means weigh hospitals alike; the worst is by macro F1; every block has its counts."""
-    scores = metrics.score_hospitals(three_hospitals(), ["a", "b", "c"], "b", 300, 1)
-    content = metrics.report(scores, ["a", "b", "c"], "b")
+    scores = metrics.score_hospitals(three_hospitals(), ["a", "b", "c"], always("b"), 300, 1)
+    content = metrics.report(scores, ["a", "b", "c"])
     north, east, west = (content["by_hospital"][name] for name in ("north", "east", "west"))
     assert north["metrics"]["accuracy"]["value"] == pytest.approx(56 / 60)
     assert (west["n_images"], west["n_groups"], west["unit"]) == (10, 10, "slide")
@@ -211,6 +218,7 @@ def test_report_holds_each_hospital_the_means_the_worst_and_the_drop():
         "macro_f1": pytest.approx(1 / 3),
     }
     assert west["baseline"]["accuracy"] == 0.0
+    assert west["baseline_class"] == "b"
     mean = content["mean_unseen"]
     for name in metrics.METRICS:
         expected = (east["metrics"][name]["value"] + west["metrics"][name]["value"]) / 2
@@ -239,8 +247,8 @@ def test_the_mean_of_hospitals_is_surer_than_its_parts():
                 name, "unseen", truth, np.where(is_right, truth, np.where(truth == "a", "b", "a"))
             )
         )
-    scores = metrics.score_hospitals(pd.concat(frames), ["a", "b"], "a", 4000, 3)
-    content = metrics.report(scores, ["a", "b"], "a")
+    scores = metrics.score_hospitals(pd.concat(frames), ["a", "b"], always("a"), 4000, 3)
+    content = metrics.report(scores, ["a", "b"])
 
     def width(block):
         score = block["metrics"]["accuracy"]
@@ -259,7 +267,7 @@ def test_one_group_gives_scores_but_no_interval():
         ]
     )
     content = metrics.report(
-        metrics.score_hospitals(frame, ["a", "b"], "a", 200, 1), ["a", "b"], "a"
+        metrics.score_hospitals(frame, ["a", "b"], always("a"), 200, 1), ["a", "b"]
     )
     for block in (content["by_hospital"]["east"], content["mean_unseen"], content["drop"]):
         score = block["metrics"]["macro_f1"]
@@ -272,7 +280,7 @@ def test_one_group_gives_scores_but_no_interval():
 def test_without_an_unseen_hospital_its_numbers_are_null_with_a_reason():
     frame = pictures("north", "test", ["a", "b"] * 5, ["a", "b"] * 5)
     content = metrics.report(
-        metrics.score_hospitals(frame, ["a", "b"], "a", 100, 1), ["a", "b"], "a"
+        metrics.score_hospitals(frame, ["a", "b"], always("a"), 100, 1), ["a", "b"]
     )
     assert content["mean_unseen"] is content["worst_unseen"] is content["drop"] is None
     assert "split.train_hospitals" in content["unseen_reason"]
@@ -282,18 +290,18 @@ def test_scores_depend_neither_on_row_order_nor_on_other_hospitals():
     """Shuffled rows, or one hospital fewer, leave every number of a hospital as it was."""
     frame = three_hospitals()
     classes = ["a", "b"]
-    known = metrics.report(metrics.score_hospitals(frame, classes, "a", 200, 5), classes, "a")
+    known = metrics.report(metrics.score_hospitals(frame, classes, always("a"), 200, 5), classes)
     shuffled = frame.sample(frac=1, random_state=2)
-    again = metrics.report(metrics.score_hospitals(shuffled, classes, "a", 200, 5), classes, "a")
+    again = metrics.report(metrics.score_hospitals(shuffled, classes, always("a"), 200, 5), classes)
     assert again == known
     fewer = frame[frame["hospital"] != "east"]
-    rest = metrics.report(metrics.score_hospitals(fewer, classes, "a", 200, 5), classes, "a")
+    rest = metrics.report(metrics.score_hospitals(fewer, classes, always("a"), 200, 5), classes)
     assert rest["by_hospital"]["west"] == known["by_hospital"]["west"]
 
 
 def test_class_scores_are_listed_by_hospital_and_class():
     content = metrics.report(
-        metrics.score_hospitals(three_hospitals(), ["b", "a"], "a", 100, 1), ["b", "a"], "a"
+        metrics.score_hospitals(three_hospitals(), ["b", "a"], always("a"), 100, 1), ["b", "a"]
     )
     listed = metrics.list_class_scores(content)
     assert list(zip(listed["hospital"], listed["class"], strict=True)) == [

@@ -41,15 +41,21 @@ def test_a_hospital_without_a_test_picture_stops():
         predictions.choose_scored(split(), ["north", "east", "west"])
 
 
-def test_majority_is_that_of_the_training_part_alone():
-    """Two b and one a train, though a is commoner over all parts."""
-    assert predictions.name_majority(split()) == "b"
+def test_the_constant_answer_is_that_of_the_training_part_alone():
+    """At home the commonest of its own training part; elsewhere of the whole training part."""
+    rows = pd.DataFrame(
+        [("n", "train", "a"), ("n", "train", "a"), ("n", "test", "c"), ("n", "test", "c"),
+         ("n", "test", "c"), ("e", "train", "b"), ("e", "train", "b"), ("e", "train", "b"),
+         ("w", "unseen", "c")],
+        columns=["hospital", "part", "label"],
+    )  # fmt: skip
+    assert predictions.name_constants(rows, ["n", "e", "w"]) == {"n": "a", "e": "b", "w": "b"}
 
 
-def test_majority_of_a_tie_is_the_first_by_name():
-    tied = split().iloc[[3, 1]]
-    assert predictions.name_majority(tied) == "a"
-    assert predictions.name_majority(tied[::-1]) == "a"
+def test_the_constant_answer_of_a_tie_is_the_first_by_name():
+    tied = split().iloc[[3, 1]].assign(part="train")
+    names = predictions.name_constants(tied, ["x"])
+    assert names == predictions.name_constants(tied[::-1], ["x"]) == {"x": "a"}
 
 
 def test_predicted_is_the_likeliest_class_and_the_first_of_equals():
