@@ -66,7 +66,7 @@ def map_ordered(
     source = iter(items)
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, context, _use_one_thread) as pool:
         waiting: deque[Future[list[Result]]] = deque()
         try:
             while True:
@@ -80,6 +80,13 @@ def map_ordered(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _use_one_thread() -> None:
+    """Keep OpenCV from starting a thread for each core in each of the processes."""
+    import cv2
+
+    cv2.setNumThreads(1)
 
 
 def _apply(function: Callable[[Item], Result], chunk: list[Item]) -> list[Result]:

@@ -53,3 +53,14 @@ def test_the_number_of_workers_comes_from_the_environment(monkeypatch):
     assert count_workers() == 3
     monkeypatch.delenv("SMEARFLOW_WORKERS")
     assert count_workers() >= 1
+
+
+def count_threads(_):
+    import cv2
+
+    return cv2.getNumThreads()
+
+
+def test_each_process_computes_on_one_thread():
+    """Sixteen processes of sixteen threads each would be slower than one."""
+    assert set(map_ordered(count_threads, range(4), 2)) == {1}
