@@ -18,7 +18,7 @@ def main() -> None:
     """
     from vl_convert import javascript_bundle
 
-    bundle: str = javascript_bundle()  # type: ignore[call-arg]  # its stub asks for a default
+    bundle: str = javascript_bundle()  # type: ignore[call-arg]  # its type hints ask for a default
     write_bytes(SCRIPT, f"(() => {{\n{bundle}\n}})();\n".encode())
 
 

@@ -5,6 +5,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
@@ -66,7 +67,7 @@ def map_ordered(
     source = iter(items)
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
-    with ProcessPoolExecutor(workers, context, _use_one_thread) as pool:
+    with _one_opencv_thread(), ProcessPoolExecutor(workers, context) as pool:
         waiting: deque[Future[list[Result]]] = deque()
         try:
             while True:
@@ -82,11 +83,23 @@ def map_ordered(
                 future.cancel()
 
 
-def _use_one_thread() -> None:
-    """Keep OpenCV from starting a thread for each core in each of the processes."""
+@contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    """Stop OpenCV's threads before processes are forked; they inherit the setting.
+
+    Notes
+    -----
+    By default each process would start a thread for each core. It has to be set before the fork:
+    a forked process has a copy of the pool without its threads, and waits for them for ever.
+    """
     import cv2
 
+    before = cv2.getNumThreads()
     cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _apply(function: Callable[[Item], Result], chunk: list[Item]) -> list[Result]:

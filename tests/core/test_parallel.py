@@ -1,9 +1,15 @@
 """The same results in the same order for any number of processes, with bounded memory."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from stages.core.errors import ParamsError
 from stages.core.parallel import CHUNK, CHUNKS_AHEAD_PER_WORKER, count_workers, map_ordered
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def square(number):
@@ -64,3 +70,17 @@ def count_threads(_):
 def test_each_process_computes_on_one_thread():
     """Sixteen processes of sixteen threads each would be slower than one."""
     assert set(map_ordered(count_threads, range(4), 2)) == {1}
+
+
+def test_threads_that_opencv_had_started_do_not_stop_the_processes():
+    """The parent has used all its threads before; the processes end, and its threads come back."""
+    code = (
+        "import cv2, numpy as np\n"
+        "from stages.core.parallel import map_ordered\n"
+        "from tests.core.test_parallel import count_threads\n"
+        "before = cv2.getNumThreads()\n"
+        "cv2.GaussianBlur(np.zeros((4000, 4000, 3), np.uint8), (31, 31), 0)\n"
+        "assert set(map_ordered(count_threads, range(40), 2)) == {1}\n"
+        "assert cv2.getNumThreads() == before\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
