@@ -65,7 +65,7 @@ def test_unknown_hospital(committed):
     )
     done = committed.stage("download", "demo_nort")
     assert_refused(done, "has no block 'demo_nort'", "Did you mean 'demo_north'?")
-    done = committed.dvc("repro", check=False)
+    done = committed.dvc("repro", "download@demo_nort", check=False)
     assert done.returncode != 0
     assert "'demo_nort' are missing from 'data/hospitals.yaml'" in done.stderr
     assert results(committed) == []
