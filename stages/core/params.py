@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -174,13 +175,29 @@ def load(*groups: str) -> Params:
     )
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML whose 1e-5 is a number: DVC writes small numbers so, and PyYAML reads them as text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+\Z"),
+    list("-+0123456789"),
+)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ParamsError(
             f"{path} is not here. Run from the project's top folder, which holds it."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ParamsError(
+            f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}. "
+            "Save it as UTF-8."
         ) from None
     except yaml.YAMLError as error:
         text = " ".join(str(error).split())
@@ -201,14 +218,12 @@ def parse(content: dict[str, Any]) -> Params:
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Say one validation fault in a line: key, what is wrong, what it got, nearest valid name."""
     fault = error.errors()[0]
-    place = [
-        str(part)
-        for part in fault["loc"]
-        if part not in ("features", "pixels") or len(fault["loc"]) < 3
-    ]
+    full = [str(part) for part in fault["loc"]]
+    # Below models.NAME pydantic puts the kind of recipe into the path; nobody wrote it there.
+    place = [part for depth, part in enumerate(full) if depth != 2 or full[0] != "models"]
     key = ".".join(place) or "top level"
     if fault["type"] == "extra_forbidden":
-        known = _fields_at(model, place[:-1])
+        known = _fields_at(model, full[:-1])
         near = difflib.get_close_matches(place[-1], known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return f"{key}: unknown key.{hint} Known here: {', '.join(sorted(known))}."

@@ -47,6 +47,8 @@ def test_the_shipped_file_is_right():
         ("features.backbone", "vgg", r"features.backbone: got 'vgg'; it should be 'efficientnet"),
         ("models.lenet.batch", 0, r"models.lenet.batch: got 0; it should be greater"),
         ("models.lenet.learns_from", "pixel", r"models.lenet: .*'features', 'pixels'"),
+        ("models.lenet.siz", 64, r"models.lenet.siz: unknown key. Did you mean 'size'\?"),
+        ("features.layers", [10], r"params.yaml, features.layers.0: got 10; it should be a"),
         ("evaluate", KeyError, r"evaluate: is missing. Add it"),
         ("model", "lite0_hed", r"model: 'lite0_hed' is unknown. Did you mean 'lite0_head'\?"),
         ("split.train_hospitals", ["demo_noth"], r"train_hospitals: 'demo_noth' .*'demo_north'\?"),
@@ -86,3 +88,20 @@ def test_broken_yaml_names_the_line(tmp_path, monkeypatch):
 def test_seeds_follow_names_not_order():
     assert seed_for(1, "split", "a") == seed_for(1, "split", "a")
     assert len({seed_for(1, "a"), seed_for(2, "a"), seed_for(1, "b"), seed_for(1, "a", "b")}) == 4
+
+
+@pytest.mark.parametrize("text", ["1e-5", "1e-05", "1E-5", "0.00001", "1.0e-5"])
+def test_a_small_number_is_read_as_people_and_dvc_write_it(tmp_path, monkeypatch, text):
+    """DVC writes 1e-05 into params.yaml, which YAML 1.1 takes for a word."""
+    monkeypatch.chdir(tmp_path)
+    shipped = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    changed_text = shipped.replace("learning_rate: 0.001", f"learning_rate: {text}")
+    Path("params.yaml").write_text(changed_text, encoding="utf-8")
+    assert load("model", "models").recipe.learning_rate == 1e-5
+
+
+def test_a_file_of_another_encoding_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes("# größe\n".encode("latin-1"))
+    with pytest.raises(ParamsError, match=r"params.yaml is not UTF-8 text.*Save it as UTF-8"):
+        load("seed")
