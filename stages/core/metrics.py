@@ -8,6 +8,7 @@ matrices gives its interval with the same code, in milliseconds.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -218,9 +219,11 @@ def score_hospitals(
         grouped = count_by_group(cells, rows["group"], len(classes) ** 2)
         draws = None
         if grouped.n_groups >= MIN_GROUPS:
-            drawn = redraw(grouped, n_draws, seed_for(seed, "evaluate", str(hospital)))
-            drawn = drawn.reshape(n_draws, len(classes), len(classes))
-            draws = {name: metric(drawn) for name, metric in METRICS.items()}
+            holds = partial(_holds_classes, held=np.isin(classes, rows["label"]))
+            drawn = redraw(grouped, n_draws, seed_for(seed, "evaluate", str(hospital)), holds)
+            drawn = drawn.reshape(-1, len(classes), len(classes))
+            if len(drawn) == n_draws:
+                draws = {name: metric(drawn) for name, metric in METRICS.items()}
         answer = constant[str(hospital)]
         baseline = score(rows["label"], [answer] * len(rows), classes)
         unit = " + ".join(sorted(rows["unit"].unique()))
@@ -346,8 +349,21 @@ def _with_intervals(
         block["metrics"][name] = {"value": value, "low": low, "high": high}
     if not draws:
         few = [entry.hospital for entry in entries if entry.draws is None]
-        block["interval_reason"] = f"fewer than {MIN_GROUPS} groups at {name_some(few)}"
+        block["interval_reason"] = (
+            f"fewer than {MIN_GROUPS} groups, or classes in too few groups, at {name_some(few)}"
+        )
     return block
+
+
+def _holds_classes(drawn: Array, held: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Tell which draws hold every class that the hospital holds.
+
+    A draw without a class would be scored over the other classes: the mean over four classes is
+    no draw of the mean over five, and leaves out the class that is rare and hard.
+    """
+    truth = drawn.reshape(len(drawn), len(held), len(held)).sum(axis=2)
+    holds: npt.NDArray[np.bool_] = (truth[:, held] > 0).all(axis=1)
+    return holds
 
 
 def _cells(truth: Labels, predicted: Labels, classes: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -273,7 +273,9 @@ def test_one_group_gives_scores_but_no_interval():
         score = block["metrics"]["macro_f1"]
         assert score["value"] is not None
         assert (score["low"], score["high"]) == (None, None)
-        assert block["interval_reason"] == "fewer than 2 groups at east"
+        assert (
+            block["interval_reason"] == "fewer than 2 groups, or classes in too few groups, at east"
+        )
     assert "interval_reason" not in content["by_hospital"]["north"]
 
 
@@ -310,3 +312,45 @@ def test_class_scores_are_listed_by_hospital_and_class():
     west = listed[listed["hospital"] == "west"].set_index("class")
     assert west.loc["a", "n"] == 10
     assert np.isnan(west.loc["b", "recall"])
+
+
+def test_every_draw_is_scored_over_the_same_classes():
+    """A class with one picture, called wrong: no draw may leave it out and look better for it.
+
+    Of the other two classes all are right, so that the mean F1 over three classes never comes
+    near 1, while that over two would be 1.
+    """
+    frame = pd.DataFrame(
+        {
+            "hospital": "north",
+            "part": "unseen",
+            "label": ["a"] * 30 + ["b"] * 30 + ["c"],
+            "predicted": ["a"] * 30 + ["b"] * 30 + ["a"],
+            "group": [str(number) for number in range(61)],
+            "unit": "image",
+        }
+    )
+    classes = ["a", "b", "c"]
+    [scores] = metrics.score_hospitals(frame, classes, always("a"), 500, 1)
+    assert len(scores.draws["macro_f1"]) == 500
+    assert scores.draws["macro_f1"].max() < 0.7
+    assert scores.draws["balanced_accuracy"].max() < 0.7
+
+
+def test_classes_in_too_few_groups_have_no_interval_but_a_reason():
+    """Forty classes of one picture each: hardly a draw holds them all."""
+    classes = [f"c{number:02d}" for number in range(40)]
+    frame = pd.DataFrame(
+        {
+            "hospital": "north",
+            "part": "unseen",
+            "label": classes,
+            "predicted": classes,
+            "group": classes,
+            "unit": "image",
+        }
+    )
+    scores = metrics.score_hospitals(frame, classes, always("c00"), 100, 1)
+    block = metrics.report(scores, classes)["by_hospital"]["north"]
+    assert block["metrics"]["macro_f1"] == {"value": 1.0, "low": None, "high": None}
+    assert "classes in too few groups" in block["interval_reason"]
