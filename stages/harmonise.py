@@ -11,8 +11,10 @@ from stages.core.tables import IMAGES, LABELS, REJECTED
 
 COLUMNS = [
     "image_id", "hospital", "published_label", "patient", "slide", "diagnosis", "official_part",
-    "twin_group",
+    "twin_group", "pixel_sha256",
 ]  # fmt: skip
+
+UNUSED = ["diagnosis", "twin_group", "pixel_sha256"]
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +26,15 @@ def main() -> None:
     pieces = []
     for hospital in sorted(rule.hospitals):
         pictures = IMAGES.read(hospital, COLUMNS)
-        rejected = REJECTED.read(hospital, ["published_label"])
+        rejected = REJECTED.read(hospital, ["published_label", "patient", "slide", "pixel_sha256"])
         label_map = taxonomy.read_label_map(hospital, pictures["published_label"].dropna())
         observed = labelling.count_labels(pictures["published_label"], rejected["published_label"])
         taxonomy.check_counts(hospital, observed, label_map, partial=hospital in rule.partial)
         labelled = labelling.label_images(hospital, pictures, label_map, chosen)
-        grouped = grouping.group_images(pictures)
+        copies = rejected[rejected["pixel_sha256"].notna()]
+        grouped = grouping.group_images(pictures, copies)
         pieces.append(pd.concat([pictures, labelled, grouped], axis=1))
-    labels = pd.concat(pieces, ignore_index=True).drop(columns=["diagnosis", "twin_group"])
+    labels = pd.concat(pieces, ignore_index=True).drop(columns=UNUSED)
     metrics = labelling.report(labels, rule.taxonomy)
     LABELS.write(labels)
     write_metrics("harmonise", metrics)

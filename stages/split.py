@@ -1,6 +1,7 @@
 """split: decide which images train, tune and test. labels -> split, metrics/split.json."""
 
 import logging
+from functools import partial
 
 from stages.core import params, splitting, twins
 from stages.core.errors import run_stage
@@ -17,10 +18,9 @@ def main() -> None:
     kept = labels[labels["keep"]].drop(columns="keep")
     hashes = IMAGES.read_all(rule.hospitals, ["image_id", "phash"])
     images = kept.merge(hashes, on="image_id", validate="one_to_one")
-    images["twin_group"] = twins.group_twins(
-        list(images["image_id"]), list(images["phash"]), rule.filter.twin_bits
-    )
     images["part"] = splitting.assign_parts(images, rule.split, rule.seed)
+    find = partial(twins.group_twins, max_bits=rule.filter.twin_bits)
+    images["twin_group"] = splitting.group_twins(images, find)
     images[["part", "left_out_reason"]] = splitting.leave_out_twins(images)
     split = images.drop(columns="phash")
     splitting.require_trainable(split, rule.hospitals)

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from stages.core import examples, params, store, training
-from stages.core.errors import ModelError, run_stage
+from stages.core.errors import run_stage
 
 MODEL_FOLDER = Path("data/model")
 HISTORY_FILE = Path("metrics/train/history.csv")
@@ -29,7 +29,7 @@ def main() -> None:
         labels["train"],
         rows["valid"],
         labels["valid"],
-        _read_classes(),
+        sorted(set(split.loc[split["part"] == "train", "label"])),
         rule,
         params.seed_for(chosen.seed, "train"),
     )
@@ -42,15 +42,6 @@ def main() -> None:
 def _origins(of: pd.DataFrame, hospitals: list[str]) -> list[str]:
     """Return the hospitals of this experiment that some pictures come from."""
     return [name for name in hospitals if (of["hospital"] == name).any()]
-
-
-def _read_classes() -> list[str]:
-    """Return the classes as `harmonise` wrote them; the labels of test pictures are not ours."""
-    path = store.metrics_path("harmonise")
-    classes = store.read_metrics("harmonise").get("classes") if path.is_file() else None
-    if not isinstance(classes, list):
-        raise ModelError(f"{path} has no list of classes. Run 'uv run dvc repro', which makes it.")
-    return [str(name) for name in classes]
 
 
 def _describe(

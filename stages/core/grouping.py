@@ -8,14 +8,17 @@ from scipy.sparse.csgraph import connected_components
 UNITS = ("patient", "slide", "twins", "image")
 
 
-def group_images(pictures: pd.DataFrame) -> pd.DataFrame:
-    """Join the pictures of one hospital that share a patient, a slide or a twin.
+def group_images(pictures: pd.DataFrame, copies: pd.DataFrame) -> pd.DataFrame:
+    """Join the pictures of one hospital that share a patient, a slide, a twin or a copy.
 
     Parameters
     ----------
     pictures : pandas.DataFrame, shape (n_images, n_columns)
-        Of one hospital; needs ``image_id``, ``patient``, ``slide`` and ``twin_group``, of which
-        patient and slide may be empty.
+        Of one hospital; needs ``image_id``, ``patient``, ``slide``, ``twin_group`` and
+        ``pixel_sha256``, of which patient and slide may be empty.
+    copies : pandas.DataFrame, shape (n_copies, n_columns)
+        Rejected pictures with the pixels of another one; needs ``patient``, ``slide`` and
+        ``pixel_sha256``. They are in no group, but tell whose pictures belong together.
 
     Returns
     -------
@@ -30,9 +33,13 @@ def group_images(pictures: pd.DataFrame) -> pd.DataFrame:
     be known. A slide joins only pictures without a patient: its name is often a number that
     starts anew with each patient, and one slide holds one patient's blood.
     """
-    lone_slide = pictures["slide"].where(pictures["patient"].isna())
-    links = [pictures["twin_group"], pictures["patient"], lone_slide]
-    component = join_by(len(pictures), links)
+    names = ["patient", "slide", "pixel_sha256"]
+    known = pd.concat([pictures[names].astype(object), copies[names].astype(object)])
+    known = known.reset_index(drop=True)
+    twins = pictures["twin_group"].astype(object).reset_index(drop=True).reindex(known.index)
+    lone_slide = known["slide"].where(known["patient"].isna())
+    links = [twins, known["patient"], lone_slide, known["pixel_sha256"]]
+    component = join_by(len(known), links)[: len(pictures)]
     group = pictures["image_id"].groupby(component).transform("min")
     has_twin = pictures["twin_group"].duplicated(keep=False)
     unit = np.select(

@@ -52,6 +52,9 @@ class Rejected:
     published_label: str | None
     reason: str
     detail: str
+    patient: str | None = None
+    slide: str | None = None
+    pixel_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -192,15 +195,15 @@ def find_copies(pictures: Iterable[tuple[Candidate, Seen]]) -> list[Rejected]:
     for candidate, seen in pictures:
         groups[seen.pixel_sha256].append(candidate)
     rejected = []
-    for group in groups.values():
+    for pixels, group in groups.items():
         ordered = sorted(group, key=lambda one: (one.facts.label is None, one.image_id))
         labels = sorted({one.facts.label for one in group if one.facts.label is not None})
         if len(labels) > 1:
             detail = f"the same pixels are published as {', '.join(labels)}"
-            rejected += [_reject(one, "conflicting_labels", detail) for one in ordered]
+            rejected += [_reject(one, "conflicting_labels", detail, pixels) for one in ordered]
         else:
             detail = f"the same pixels as {ordered[0].image_id}"
-            rejected += [_reject(one, "duplicate", detail) for one in ordered[1:]]
+            rejected += [_reject(one, "duplicate", detail, pixels) for one in ordered[1:]]
     return rejected
 
 
@@ -330,8 +333,18 @@ def _no_image(hospital: str, path: str, detail: str) -> Rejected:
     return Rejected(f"{hospital}/{path}", path, None, "not_an_image", detail)
 
 
-def _reject(candidate: Candidate, reason: str, detail: str) -> Rejected:
-    return Rejected(candidate.image_id, candidate.path, candidate.facts.label, reason, detail)
+def _reject(candidate: Candidate, reason: str, detail: str, pixels: str | None = None) -> Rejected:
+    facts = candidate.facts
+    return Rejected(
+        candidate.image_id,
+        candidate.path,
+        facts.label,
+        reason,
+        detail,
+        facts.patient,
+        facts.slide,
+        pixels,
+    )
 
 
 def _name_once(rejected: Sequence[Rejected], kept_ids: Iterable[str]) -> list[Rejected]:

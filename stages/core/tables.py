@@ -70,14 +70,11 @@ class Table:
         Raises
         ------
         TableError
-            The file is not there.
+            The file is not there, or is no Parquet file.
         """
-        path = self.at(hospital)
-        if not path.is_file():
-            raise TableError(f"{path} is missing. Run 'uv run dvc repro', which makes it.")
-        frame: pd.DataFrame = pq.read_table(
-            path, columns=list(columns) if columns else None
-        ).to_pandas()
+        with self._open(hospital) as file:
+            rows = file.read(columns=list(columns) if columns else None)
+        frame: pd.DataFrame = rows.to_pandas()
         return frame
 
     def read_all(
@@ -90,15 +87,21 @@ class Table:
     def stream(
         self, hospital: str | None = None, columns: Sequence[str] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Yield the rows as dicts, one row group in memory at a time."""
+        """Yield the rows as dicts, one row group in memory at a time; errors as `read`."""
+        with self._open(hospital) as file:
+            for batch in file.iter_batches(ROW_GROUP, columns=list(columns) if columns else None):
+                yield from batch.to_pylist()
+
+    def _open(self, hospital: str | None) -> pq.ParquetFile:
         path = self.at(hospital)
         if not path.is_file():
             raise TableError(f"{path} is missing. Run 'uv run dvc repro', which makes it.")
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(
-                batch_size=ROW_GROUP, columns=list(columns) if columns else None
-            ):
-                yield from batch.to_pylist()
+        try:
+            return pq.ParquetFile(path)
+        except pa.ArrowInvalid as error:
+            raise TableError(
+                f"{path} is no whole Parquet file ({error}). Delete it and run 'uv run dvc repro'."
+            ) from None
 
     def write(self, frame: pd.DataFrame, hospital: str | None = None) -> None:
         """Check `frame`, sort it by key and write it atomically.
@@ -229,6 +232,9 @@ REJECTED = Table(
             HOSPITAL,
             _required("path", pa.string(), "member of the archive"),
             column("published_label", pa.string(), "as the hospital wrote it; null: none"),
+            column("patient", pa.string(), "null: not published, or no picture"),
+            column("slide", pa.string(), "null: not published, or no picture"),
+            column("pixel_sha256", pa.string(), "of a copy: the pixels it shares; else null"),
             _required("reason", pa.string(), "one of " + ", ".join(REASONS)),
             _required("detail", pa.string(), "what was seen, for a person"),
         ]

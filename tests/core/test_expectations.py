@@ -63,6 +63,9 @@ def good_tables() -> dict[str, pd.DataFrame]:
             "hospital": ["north", "south"],
             "path": ["a/3.png", "b/3.png"],
             "published_label": ["a", None],
+            "patient": ["p1", None],
+            "slide": None,
+            "pixel_sha256": None,
             "reason": ["empty", "blank"],
             "detail": ["no bytes", "one colour"],
         }

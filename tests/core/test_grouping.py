@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from stages.core.grouping import group_images
 
+NO_COPIES = pd.DataFrame(columns=["patient", "slide", "pixel_sha256"])
 VALUE = st.none() | st.sampled_from("abc")
 
 
@@ -17,6 +18,7 @@ def frame(rows):
             "patient": [row[0] for row in rows],
             "slide": [row[1] for row in rows],
             "twin_group": [names[row[2]] for row in rows],
+            "pixel_sha256": [f"{index:064d}" for index in range(len(rows))],
         },
         dtype=object,
     )
@@ -25,7 +27,7 @@ def frame(rows):
 def test_a_twin_joins_two_patients():
     """Two patients who share a picture are one group; a third is not."""
     pictures = frame([("p", None, 0), ("p", None, 1), ("q", None, 1), ("r", None, 3)])
-    grouped = group_images(pictures)
+    grouped = group_images(pictures, NO_COPIES)
     assert grouped["group"].tolist() == ["h/00", "h/00", "h/00", "h/03"]
     assert grouped["unit"].tolist() == ["patient"] * 4
 
@@ -33,14 +35,14 @@ def test_a_twin_joins_two_patients():
 def test_slides_of_two_patients_may_carry_one_number():
     """S1 of one patient is not S1 of another; without patients a slide's name joins."""
     pictures = frame([("p", "S1", 0), ("q", "S1", 1), (None, "S1", 2), (None, "S1", 3)])
-    assert group_images(pictures)["group"].tolist() == ["h/00", "h/01", "h/02", "h/02"]
+    assert group_images(pictures, NO_COPIES)["group"].tolist() == ["h/00", "h/01", "h/02", "h/02"]
 
 
 def test_unit_is_the_widest_thing_known():
     pictures = frame(
         [("p", "s", 0), (None, "s", 1), (None, None, 3), (None, None, 3), (None, None, 4)]
     )
-    assert group_images(pictures)["unit"].tolist() == [
+    assert group_images(pictures, NO_COPIES)["unit"].tolist() == [
         "patient",
         "slide",
         "twins",
@@ -53,7 +55,7 @@ def test_unit_is_the_widest_thing_known():
 def test_groups_hold_what_is_linked_whatever_the_order(rows, random):
     """Equal patient, slide or twin means equal group; the order of the rows means nothing."""
     pictures = frame([(p, s, min(t, len(rows) - 1)) for p, s, t in rows])
-    grouped = pictures.join(group_images(pictures))
+    grouped = pictures.join(group_images(pictures, NO_COPIES))
     for link in ("patient", "twin_group"):
         assert (grouped.dropna(subset=link).groupby(link)["group"].nunique() == 1).all()
     lone = grouped[grouped["patient"].isna()]
@@ -61,11 +63,25 @@ def test_groups_hold_what_is_linked_whatever_the_order(rows, random):
     order = list(range(len(rows)))
     random.shuffle(order)
     shuffled = pictures.iloc[order]
-    again = shuffled.join(group_images(shuffled)).sort_index()
+    again = shuffled.join(group_images(shuffled, NO_COPIES)).sort_index()
     assert again["group"].tolist() == grouped["group"].tolist()
 
 
 @given(st.integers(1, 12))
 def test_nothing_known_means_every_picture_its_own_group(n):
     pictures = frame([(None, None, index) for index in range(n)])
-    assert group_images(pictures)["group"].nunique() == n
+    assert group_images(pictures, NO_COPIES)["group"].nunique() == n
+
+
+def test_a_rejected_copy_joins_its_patient_to_that_of_the_kept_picture():
+    """P and q share one picture, of which q's was rejected; two rejected ones join r and s."""
+    pictures = frame([("p", None, 0), ("q", None, 1), ("r", None, 2), ("s", None, 3)])
+    copies = pd.DataFrame(
+        {
+            "patient": ["q", "r", "s"],
+            "slide": None,
+            "pixel_sha256": [pictures["pixel_sha256"][0], "f" * 64, "f" * 64],
+        }
+    )
+    groups = group_images(pictures, copies)["group"]
+    assert groups.tolist() == ["h/00", "h/00", "h/02", "h/02"]

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from stages.core.errors import SplitError
 from stages.core.params import SplitParams
-from stages.core.splitting import assign_parts, leave_out_twins, report, require_trainable
+from stages.core.splitting import (
+    assign_parts,
+    group_twins,
+    leave_out_twins,
+    report,
+    require_trainable,
+)
+from stages.core.twins import group_twins as find_twins
 
 RULE = SplitParams(train_hospitals=["a", "b"], valid=0.2, test=0.2)
 
@@ -170,3 +177,55 @@ def test_the_report_names_the_classes_that_groups_bend():
     assert any(name.endswith("/rare") for name in shares["beyond"]) == (
         shares["largest_distance"] > shares["tolerance"]
     )
+
+
+def near(*set_bits):
+    """A 256-bit hash with these bits set."""
+    return sum(1 << bit for bit in set_bits).to_bytes(32, "big")
+
+
+def find(image_ids, hashes):
+    return find_twins(image_ids, hashes, 2)
+
+
+def test_an_unseen_picture_is_no_bridge_between_training_pictures():
+    """A is near c and c near b, but a is not near b: c is left out, a and b stay where they are."""
+    images = pd.DataFrame(
+        {
+            "image_id": ["a/1", "b/1", "c/1", "c/2", "d/1"],
+            "hospital": ["a", "b", "c", "c", "d"],
+            "phash": [near(1, 2), near(3, 4), near(1, 3), near(90, 91, 92, 93), near(90, 91, 92)],
+            "part": ["train", "test", "unseen", "unseen", "unseen"],
+        }
+    )
+    images["twin_group"] = group_twins(images, find)
+    assert images["twin_group"].tolist() == ["a/1", "b/1", "a/1", "c/2", "c/2"]
+    parts = leave_out_twins(images)["part"].tolist()
+    assert parts == ["train", "test", "left_out", "unseen", "unseen"]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["train", "valid", "test", "unseen"]),
+            st.lists(st.integers(0, 5), max_size=4),
+        ),
+        min_size=1,
+        max_size=14,
+    )
+)
+def test_unseen_pictures_change_nothing_at_home(rows):
+    """The parts of the training hospitals are the same with and without an unseen hospital."""
+    images = pd.DataFrame(
+        {
+            "image_id": [f"h/{i:02d}" for i in range(len(rows))],
+            "hospital": "h",
+            "phash": [near(*set(bits)) for _, bits in rows],
+            "part": [part for part, _ in rows],
+        }
+    )
+    home = images[images["part"] != "unseen"]
+    alone = leave_out_twins(home.assign(twin_group=group_twins(home, find)))
+    together = leave_out_twins(images.assign(twin_group=group_twins(images, find)))
+    assert together["part"][home.index].equals(alone["part"])

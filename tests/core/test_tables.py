@@ -90,3 +90,10 @@ def test_a_missing_table_says_how_to_make_it():
         SPLIT.read()
     with pytest.raises(TableError, match=r"h.parquet is missing"):
         next(FEATURES.stream("h"))
+
+
+def test_a_cut_table_says_what_to_do():
+    SPLIT.write(split_rows())
+    SPLIT.at().write_bytes(SPLIT.at().read_bytes()[:-20])
+    with pytest.raises(TableError, match=r"split.parquet is no whole Parquet file.*Delete it"):
+        SPLIT.read()

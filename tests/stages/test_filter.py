@@ -13,7 +13,7 @@ from PIL import Image
 
 from stages import download
 from stages import filter as filter_stage
-from stages.core.errors import HospitalError
+from stages.core.errors import ArchiveError, HospitalError
 from stages.core.tables import IMAGES, REJECTED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +44,7 @@ def declare(**layout: object) -> None:
 def pack(files: dict[str, bytes]) -> None:
     """Publish files as the archive of hospital h."""
     Path("data/raw/h").mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile("data/raw/h/h.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+    with zipfile.ZipFile("data/raw/h/h.zip", "w") as packed:
         for name, content in files.items():
             packed.writestr(name, content)
 
@@ -175,6 +175,22 @@ def test_masks_and_tables_are_no_pictures() -> None:
     assert images["diagnosis"].tolist() == ["healthy", "healthy"]
     metrics = json.loads(Path("metrics/filter/h.json").read_text())
     assert (metrics["n_auxiliary"], metrics["n_masks"], metrics["n_members"]) == (2, 1, 4)
+
+
+def test_a_broken_mask_or_table_is_named(caplog) -> None:
+    """A mask that does not open is left out, and told; a table that does not stops the stage."""
+    table = {"member": r"ids\.csv", "key": "id", "match": "number", "columns": {"label": "class"}}
+    image, mask = r"(?P<number>\d+)\.jpg", r"(?P<of>\d+)\.png"
+    declare(image=image, mask=mask, tables=[table])
+    files = {"1.jpg": encode(cell(1)), "1.png": b"no picture", "ids.csv": b"id,class\n1,a\n"}
+    pack(files)
+    filter_stage.main("h")
+    assert IMAGES.read("h")["mask"].tolist() == [None]
+    assert "the mask 1.png is left out: not_an_image" in caplog.text
+    archive = Path("data/raw/h/h.zip")
+    archive.write_bytes(archive.read_bytes().replace(files["ids.csv"], b"id,class\n1,b\n"))
+    with pytest.raises(ArchiveError, match=r"published tables ids.csv cannot be read.*checksum"):
+        filter_stage.main("h")
 
 
 def test_arrays_are_pictures_like_any_other() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from stages import harmonise
 from stages.core.errors import HospitalError
-from stages.core.tables import LABELS
+from stages.core.tables import LABELS, REJECTED
 from tests.stages.cohort import CODES, picture_rows, write_label_map, write_pictures, write_project
 
 
@@ -62,3 +62,18 @@ def test_a_label_outside_the_map_names_the_line_to_add():
     write_label_map(Path(), "c", {"SNE": "segmented_neutrophil", "LY": "lymphocyte"})
     with pytest.raises(HospitalError, match=r"data/labels/c.csv has no line for 1 .*'MO' \(24 im"):
         harmonise.main()
+
+
+def test_a_rejected_copy_joins_two_patients():
+    """The copy of p00's picture under p01 was rejected; its patient still belongs to p00's."""
+    kept = picture_rows("a").iloc[0]
+    copy = {
+        "image_id": "a/p01/copy.jpg", "hospital": "a", "path": "p01/copy.jpg",
+        "published_label": kept["published_label"], "patient": "p01", "slide": None,
+        "pixel_sha256": kept["pixel_sha256"], "reason": "duplicate", "detail": "the same pixels",
+    }  # fmt: skip
+    REJECTED.write(pd.DataFrame([copy]), "a")
+    harmonise.main()
+    labels = LABELS.read().query("hospital == 'a'")
+    assert labels["group"].nunique() == 11
+    assert labels[labels["patient"].isin(["p00", "p01"])]["group"].nunique() == 1

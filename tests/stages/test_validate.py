@@ -51,7 +51,9 @@ def write_hospital(hospital: str) -> None:
     tables.IMAGES.write(images[tables.IMAGES.schema.names], hospital)
     rejected = pd.DataFrame(columns=tables.REJECTED.schema.names, dtype=object)
     if hospital == "north":
-        rejected.loc[0] = ["north/a/3.png", "north", "a/3.png", "a", "empty", "no bytes"]
+        rejected.loc[0] = [
+            "north/a/3.png", "north", "a/3.png", "a", "p1", None, None, "empty", "no bytes",
+        ]  # fmt: skip
     tables.REJECTED.write(rejected, hospital)
     measures = {
         field.name: 0.5 if not field.nullable else None
