@@ -10,7 +10,7 @@ from typing import Any
 
 from stages.core import archives, decoding, hospitals, params, sieve, twins
 from stages.core.archives import Member
-from stages.core.errors import ImageError, run_stage
+from stages.core.errors import ArchiveError, ImageError, name_some, run_stage
 from stages.core.parallel import map_ordered
 from stages.core.params import FilterParams
 from stages.core.store import write_metrics
@@ -64,11 +64,14 @@ def examine(member: Member, rule: FilterParams) -> sieve.Finding:
 
 
 def _read_tables(layout: hospitals.Layout, members: Mapping[str, Member]) -> dict[str, bytes]:
-    return {
-        path: archives.read_member(member)
-        for path, member in members.items()
-        if hospitals.is_table_member(layout, path)
-    }
+    tables = [path for path in members if hospitals.is_table_member(layout, path)]
+    try:
+        return {path: archives.read_member(members[path]) for path in tables}
+    except ImageError as error:
+        raise ArchiveError(
+            f"one of the published tables {name_some(tables)} cannot be read: {error.detail}. "
+            "Get the archive again, or put the table beside the pictures in the mirror."
+        ) from None
 
 
 def _rows_with_bytes(
@@ -91,7 +94,9 @@ def _read_mask(path: str | None, members: Mapping[str, Member]) -> bytes | None:
     if path is None:
         return None
     try:
-        return archives.read_member(members[path])
+        content = archives.read_member(members[path])
+        decoding.decode(content)
+        return content
     except ImageError as error:
         log.warning("filter: the mask %s is left out: %s", path, error)
         return None

@@ -42,8 +42,8 @@ LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra
 CHUNK = 1 << 20
 STORED_BLOCK = 65_535  # the largest block that deflate stores uncompressed
 WAY_OUT = (
-    "Delete it and run 'uv run dvc repro -f download', or put a whole copy into a folder and "
-    "give that as SMEARFLOW_MIRROR."
+    "Delete it and run 'uv run dvc repro -f -s download@HOSPITAL', or put a whole copy into a "
+    "folder and give that as SMEARFLOW_MIRROR."
 )
 
 
@@ -264,10 +264,14 @@ def _list_tar(path: Path, scratch: _Scratch) -> list[Member]:
                 raise  # the disk, not the archive
             raise tarfile.TarError(str(error)) from None
     with tarfile.open(path, "r:") as packed:
-        infos = [info for info in packed if info.isreg() and not info.issparse()]
+        infos = [info for info in packed if not info.isdir()]
     _require_tar_end(path)
+    stored = {info.name: info for info in infos if info.isreg() and not info.issparse()}
     return [
-        Member(tidy(info.name), info.size, path, info.offset_data, info.size, "stored")
+        # A link is the file that it names; one to nowhere has no bytes, and is rejected as empty.
+        Member(tidy(info.name), at.size, path, at.offset_data, at.size, "stored")
+        if (at := stored.get(info.linkname if info.islnk() else info.name)) is not None
+        else Member(tidy(info.name), 0, path, info.offset_data, 0, "stored")
         for info in infos
     ]
 
@@ -332,7 +336,13 @@ def _open_inner(member: Member, scratch: _Scratch) -> list[Member]:
     An inner zip whose files do not already lie in a folder of its name gets that folder, so
     that two inner zips never mix.
     """
-    if not member.path.lower().endswith(ZIP_ENDINGS) or member.method == "array":
+    name = member.path.lower()
+    if name.endswith((*CLOSED_ENDINGS, *TAR_ENDINGS, *NPZ_ENDINGS)):
+        raise ArchiveError(
+            f"{member.source.name} holds the archive {member.path!r}, and of inner archives only "
+            "zip is read. Unpack it, and give the folder as SMEARFLOW_MIRROR."
+        )
+    if not name.endswith(ZIP_ENDINGS) or member.method == "array":
         return [member]
     shown = f"{member.source.name}, inner archive {member.path!r}"
     try:

@@ -101,6 +101,7 @@ def run_stage(main: Callable[..., None], *arguments: str) -> None:
     start = time.perf_counter()
     try:
         main(*given)
+        _write_timing("-".join([stage, *given]), time.perf_counter() - start)
     except PipelineError as error:
         _say(f"{label}: {error}")
         sys.exit(1)
@@ -114,7 +115,6 @@ def run_stage(main: Callable[..., None], *arguments: str) -> None:
     except KeyboardInterrupt:
         _say(f"{label}: interrupted; run the same command again.")
         sys.exit(130)
-    _write_timing("-".join([stage, *given]), time.perf_counter() - start)
 
 
 def _say(text: str) -> None:

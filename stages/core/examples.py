@@ -92,7 +92,8 @@ def read_features(
     Returns
     -------
     rows : Examples
-        Features of shape (n_rows, n_features), float32. Only the wanted rows are in memory.
+        Features of shape (n_rows, n_features), float32. All wanted rows are held in
+        memory: 5.6 kB for each row of 1392 features.
 
     Raises
     ------
@@ -195,7 +196,7 @@ def _stream_features(hospital: str) -> Iterator[pd.DataFrame]:
     if not path.is_file():
         raise TableError(f"{path} is missing. Run 'uv run dvc repro', which makes it.")
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(columns=["image_id", "view", "vector"]):
+        for batch in file.iter_batches(tables.ROW_GROUP, columns=["image_id", "view", "vector"]):
             yield batch.to_pandas()
 
 

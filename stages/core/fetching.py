@@ -19,7 +19,7 @@ import httpx
 from tqdm import tqdm
 
 from stages.core.errors import DownloadError
-from stages.core.hospitals import Archive, Hospital
+from stages.core.hospitals import PICTURE_ENDINGS, Archive, Hospital
 from stages.core.store import write_json
 
 log = logging.getLogger(__name__)
@@ -92,16 +92,18 @@ def find_source(hospital: Hospital, name: str) -> Path | None:
 def list_published(source: Path, declared: Sequence[Archive]) -> list[Path]:
     """Return the publisher's files in a source, or none where it is a folder of pictures.
 
-    A folder counts as the publisher's where it holds nothing but archives and files named in
-    `declared`, hidden files aside.
+    A folder counts as the publisher's where archives lie at its top and neither folders nor
+    pictures do. What lies beside them, a licence text say, is copied too.
     """
     if source.is_file():
         return [source]
     files = sorted(path for path in source.iterdir() if not path.name.startswith("."))
-    names = {archive.name for archive in declared}
-    is_published = any(_is_archive(path) for path in files) and all(
-        path.is_file() and (_is_archive(path) or path.name in names) for path in files
+    is_published = any(_is_archive(path) for path in files) and not any(
+        path.is_dir() or path.name.lower().endswith(PICTURE_ENDINGS) for path in files
     )
+    missing = sorted({archive.name for archive in declared} - {path.name for path in files})
+    if is_published and missing and len(missing) < len(declared):
+        log.warning("download: %s has no %s; its pictures are missing", source, ", ".join(missing))
     return files if is_published else []
 
 

@@ -5,11 +5,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
-from stages.core.errors import ParamsError
+from stages.core.errors import ParamsError, PipelineError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -77,10 +78,20 @@ def map_ordered(
                     waiting.append(pool.submit(_apply, function, chunk))
                 if not waiting:
                     return
-                yield from waiting.popleft().result()
+                yield from _result(waiting.popleft())
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _result(future: Future[list[Result]]) -> list[Result]:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise PipelineError(
+            "a worker process was killed, most likely because memory ran out. Close other "
+            "programs or set SMEARFLOW_WORKERS to fewer processes, and run the same command again."
+        ) from None
 
 
 @contextmanager

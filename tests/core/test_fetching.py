@@ -323,7 +323,7 @@ def test_a_queued_experiment_finds_the_mirror(
 
 
 def test_a_folder_of_archives_is_the_publisher_s(project: Path) -> None:
-    """Archives and declared files are copied as they are; any other folder is one of pictures."""
+    """Archives and what lies beside them are copied; with folders or pictures it is packed."""
     declared = [Archive(name="master.csv"), Archive(name="one.zip")]
     folder = project / "h"
     (folder / "A").mkdir(parents=True)
@@ -336,8 +336,22 @@ def test_a_folder_of_archives_is_the_publisher_s(project: Path) -> None:
     names = [path.name for path in fetching.list_published(folder, declared)]
     assert names == ["master.csv", "one.zip", "two.RAR"]
     (folder / "readme.txt").write_bytes(b"r")
+    assert len(fetching.list_published(folder, declared)) == 4
+    (folder / "1.jpg").write_bytes(b"a picture beside them")
     assert fetching.list_published(folder, declared) == []
     assert fetching.list_published(folder / "one.zip", declared) == [folder / "one.zip"]
+
+
+def test_a_mirror_that_lacks_a_declared_archive_is_told(project: Path, caplog) -> None:
+    """Its pictures are missing, which only counts can tell later; the log tells now."""
+    declared = [Archive(name="one.zip"), Archive(name="two.zip")]
+    (project / "one.zip").write_bytes(b"z")
+    assert fetching.list_published(project, declared) == [project / "one.zip"]
+    assert "has no two.zip; its pictures are missing" in caplog.text
+    (project / "two.zip").write_bytes(b"z")
+    caplog.clear()
+    assert len(fetching.list_published(project, declared)) == 2
+    assert caplog.text == ""
 
 
 def test_declared_files_of_a_mirror_are_checked(project: Path) -> None:

@@ -1,12 +1,14 @@
 """The same results in the same order for any number of processes, with bounded memory."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from stages.core.errors import ParamsError
+from stages.core.errors import ParamsError, PipelineError
 from stages.core.parallel import CHUNK, CHUNKS_AHEAD_PER_WORKER, count_workers, map_ordered
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,3 +86,13 @@ def test_threads_that_opencv_had_started_do_not_stop_the_processes():
         "assert cv2.getNumThreads() == before\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+def die(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_is_told_in_one_line():
+    """What the system does to a process when memory runs out."""
+    with pytest.raises(PipelineError, match=r"a worker process was killed.*SMEARFLOW_WORKERS"):
+        list(map_ordered(die, range(4), 2))
