@@ -1,6 +1,6 @@
 """Intervals by redrawing whole groups: pictures of one patient do not vary independently."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,8 +11,10 @@ import pandas as pd
 Array: TypeAlias = npt.NDArray[np.float64]
 
 LEVEL = 0.95
-METHOD = f"{LEVEL:.0%} bootstrap over groups, percentile method, draws with every class"
-MAX_ATTEMPTS = 50  # draws made for each draw that is wanted
+METHOD = (
+    f"{LEVEL:.0%} bootstrap over groups, percentile method; "
+    "a class that a draw lacks counts with its observed score"
+)
 MAX_BLOCK = 4_000_000  # numbers drawn at once: 32 MB, however many groups there are
 
 
@@ -82,12 +84,7 @@ def count_by_group(
     )
 
 
-def redraw(
-    grouped: GroupedCounts,
-    n_draws: int,
-    seed: int,
-    holds: Callable[[Array], npt.NDArray[np.bool_]] | None = None,
-) -> Array:
+def redraw(grouped: GroupedCounts, n_draws: int, seed: int) -> Array:
     """Draw as many groups as there are, with replacement, again and again.
 
     Parameters
@@ -98,14 +95,11 @@ def redraw(
         How often.
     seed : int
         The same seed gives the same draws.
-    holds : callable, optional
-        Tells of draws, shape (n, n_cells), which ones count; others are drawn again.
 
     Returns
     -------
     numpy.ndarray of float64, shape (n_draws, n_cells)
-        Counts of each draw. Whole numbers, so that no sum depends on its order. Fewer rows where
-        so few draws hold that `MAX_ATTEMPTS` times `n_draws` were not enough.
+        Counts of each draw. Whole numbers, so that no sum depends on its order.
 
     Notes
     -----
@@ -121,16 +115,11 @@ def redraw(
     rng = np.random.default_rng(seed)
     shares = grouped.times / grouped.n_groups
     block = max(1, MAX_BLOCK // len(shares))
-    pieces: list[Array] = []
-    n_kept = n_drawn = 0
-    while n_kept < n_draws and n_drawn < MAX_ATTEMPTS * n_draws:
-        size = min(block, n_draws)
-        piece = rng.multinomial(grouped.n_groups, shares, size=size) @ grouped.kinds
-        if holds is not None:
-            piece = piece[holds(piece)]
-        pieces.append(piece)
-        n_kept, n_drawn = n_kept + len(piece), n_drawn + size
-    drawn: Array = np.concatenate(pieces)[:n_draws]
+    pieces = [
+        rng.multinomial(grouped.n_groups, shares, size=min(block, n_draws - start)) @ grouped.kinds
+        for start in range(0, n_draws, block)
+    ]
+    drawn: Array = np.concatenate(pieces)
     return drawn
 
 

@@ -8,7 +8,6 @@ matrices gives its interval with the same code, in milliseconds.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,18 +29,18 @@ NO_UNSEEN = (
 )
 
 
-def accuracy(counts: npt.ArrayLike) -> Array:
+def accuracy(counts: npt.ArrayLike, observed: Array | None = None) -> Array:  # noqa: ARG001
     """Share of pictures whose class is right; see `METRICS` for shapes."""
     matrix = np.asarray(counts, np.float64)
     return _ratio(np.trace(matrix, axis1=-2, axis2=-1), matrix.sum(axis=(-2, -1)))
 
 
-def balanced_accuracy(counts: npt.ArrayLike) -> Array:
+def balanced_accuracy(counts: npt.ArrayLike, observed: Array | None = None) -> Array:
     """Mean recall over the classes that the truth holds; see `METRICS` for shapes."""
-    return _mean_of_present(_recall(np.asarray(counts, np.float64)))
+    return _mean_of_present(_recall, counts, observed)
 
 
-def macro_f1(counts: npt.ArrayLike) -> Array:
+def macro_f1(counts: npt.ArrayLike, observed: Array | None = None) -> Array:
     """Mean F1 over the classes that the truth holds; see `METRICS` for shapes.
 
     Notes
@@ -50,15 +49,18 @@ def macro_f1(counts: npt.ArrayLike) -> Array:
     hospital, not the model. A picture called platelet there still costs its own class a recall.
     Equals ``sklearn.metrics.f1_score(average="macro", labels=<classes present in the truth>)``.
     """
-    return _mean_of_present(_f1(np.asarray(counts, np.float64)))
+    return _mean_of_present(_f1, counts, observed)
 
 
-METRICS: dict[str, Callable[[npt.ArrayLike], Array]] = {
+METRICS: dict[str, Callable[..., Array]] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
     "macro_f1": macro_f1,
 }
-"""Name to function: counts (..., n_classes, n_classes) to scores (...), 0..1, NaN: no picture."""
+"""Name to function: counts (..., n_classes, n_classes) to scores (...), 0..1, NaN: no picture.
+
+For redrawn counts the observed ones come second; they fill in classes that a draw lacks.
+"""
 
 
 def confusion(truth: Labels, predicted: Labels, classes: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -219,11 +221,10 @@ def score_hospitals(
         grouped = count_by_group(cells, rows["group"], len(classes) ** 2)
         draws = None
         if grouped.n_groups >= MIN_GROUPS:
-            holds = partial(_holds_classes, held=np.isin(classes, rows["label"]))
-            drawn = redraw(grouped, n_draws, seed_for(seed, "evaluate", str(hospital)), holds)
-            drawn = drawn.reshape(-1, len(classes), len(classes))
-            if len(drawn) == n_draws:
-                draws = {name: metric(drawn) for name, metric in METRICS.items()}
+            drawn = redraw(grouped, n_draws, seed_for(seed, "evaluate", str(hospital)))
+            drawn = drawn.reshape(n_draws, len(classes), len(classes))
+            observed = grouped.total.reshape(len(classes), len(classes))
+            draws = {name: metric(drawn, observed) for name, metric in METRICS.items()}
         answer = constant[str(hospital)]
         baseline = score(rows["label"], [answer] * len(rows), classes)
         unit = " + ".join(sorted(rows["unit"].unique()))
@@ -349,21 +350,8 @@ def _with_intervals(
         block["metrics"][name] = {"value": value, "low": low, "high": high}
     if not draws:
         few = [entry.hospital for entry in entries if entry.draws is None]
-        block["interval_reason"] = (
-            f"fewer than {MIN_GROUPS} groups, or classes in too few groups, at {name_some(few)}"
-        )
+        block["interval_reason"] = f"fewer than {MIN_GROUPS} groups at {name_some(few)}"
     return block
-
-
-def _holds_classes(drawn: Array, held: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Tell which draws hold every class that the hospital holds.
-
-    A draw without a class would be scored over the other classes: the mean over four classes is
-    no draw of the mean over five, and leaves out the class that is rare and hard.
-    """
-    truth = drawn.reshape(len(drawn), len(held), len(held)).sum(axis=2)
-    holds: npt.NDArray[np.bool_] = (truth[:, held] > 0).all(axis=1)
-    return holds
 
 
 def _cells(truth: Labels, predicted: Labels, classes: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -394,7 +382,17 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
     return np.divide(numerator, denominator, out=ratio, where=denominator > 0)
 
 
-def _mean_of_present(by_class: Array) -> Array:
-    """Average over the last axis without the NaN; NaN where all are."""
+def _mean_of_present(
+    score: Callable[[Array], Array], counts: npt.ArrayLike, observed: Array | None
+) -> Array:
+    """Average a score over the classes that the truth holds; NaN where it holds none.
+
+    A draw may lack a class that the hospital holds. Scored over the other classes it would be a
+    draw of another measure, and a better one where the class is rare and hard; so the class
+    counts with the score that it has in `observed`.
+    """
+    by_class = score(np.asarray(counts, np.float64))
+    if observed is not None:
+        by_class = np.where(np.isnan(by_class), score(observed), by_class)
     is_present = ~np.isnan(by_class)
     return _ratio(np.where(is_present, by_class, 0.0).sum(axis=-1), is_present.sum(axis=-1))
