@@ -147,8 +147,7 @@ def fit(
     and training ends after twice as many: the lower rate gets its chance.
 
     Random numbers are set once, and TensorFlow is asked for operations that give the same bits
-    in every run, for the rest of the process; in a small convolution network on two cores that
-    cost 10 to 20 % of the speed.
+    in every run, for the rest of the process; they are the slower ones.
     """
     _check(train, train_labels, valid_labels, classes)
     keras, tf = frameworks.load_tensorflow()
