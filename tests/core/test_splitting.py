@@ -89,6 +89,14 @@ def test_seed_moves_groups():
     assert assign_parts(labels, RULE, 1).equals(assign_parts(labels, RULE, 1))
 
 
+def test_each_hospital_is_drawn_by_its_own_name():
+    """Two hospitals alike in all but their name are not divided alike."""
+    labels = make(hospitals=("a", "b"))
+    part = assign_parts(labels, RULE, 1)
+    first, second = (part[labels["hospital"] == name].tolist() for name in "ab")
+    assert first != second
+
+
 def test_a_hospital_without_pictures_stops():
     with pytest.raises(SplitError, match=r"train_hospitals: no picture of 'b'.*another taxonomy"):
         assign_parts(make(hospitals=("a",)), RULE, 1)
@@ -169,14 +177,21 @@ def test_the_report_measures_leaks_that_are_put_in():
     assert share == pytest.approx(n_moved / n_test)
 
 
-def test_the_report_names_the_classes_that_groups_bend():
-    """One patient who owns a class cannot be divided; the report says so."""
-    labels = make()
-    labels.loc[labels["hospital"].eq("a") & labels["group"].eq("a/000"), "label"] = "rare"
+def test_the_report_names_the_class_that_a_group_bends_and_no_other_hospital():
+    """One patient of hospital a owns 40 pictures of a class, which no split can divide."""
+    owned = pd.DataFrame(
+        {
+            "image_id": [f"a/big_{i}" for i in range(40)],
+            "hospital": "a", "label": "rare", "group": "a/big",
+        }
+    )  # fmt: skip
+    labels = pd.concat([make(), owned], ignore_index=True)
     shares = report(split_of(labels, assign_parts(labels, RULE, 1)))["class_shares"]
-    assert any(name.endswith("/rare") for name in shares["beyond"]) == (
-        shares["largest_distance"] > shares["tolerance"]
-    )
+    assert shares["largest_distance"] > shares["tolerance"]
+    assert {"a/train/rare", "a/test/rare"} <= set(shares["beyond"])
+    assert not any(name.startswith("b/") for name in shares["beyond"])
+    even = make()
+    assert report(split_of(even, assign_parts(even, RULE, 1)))["class_shares"]["beyond"] == []
 
 
 def near(*set_bits):

@@ -1,27 +1,16 @@
 """Each view of a picture is its own: no other view, and no other picture, can change it."""
 
 import numpy as np
-import pandas as pd
 import pytest
-import yaml
 
-from stages import quality
 from stages.core import params, views
-from stages.core.tables import IMAGES
-from tests.stages.test_quality import ROOT, draw_cell, image_row
+from tests.stages.test_quality import write_cells
 
 
 @pytest.fixture(autouse=True)
 def hospital(tmp_path, monkeypatch):
     """One drawn cell, to be prepared with three augmented views."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    content["features"] |= {"size": 40, "augmented_views": 3}
-    content["inputs"]["white_balance"] = ["white_point", "grey_world"]
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
-    IMAGES.write(pd.DataFrame([image_row(0, draw_cell(0)[0])]), "here")
-    quality.main("here")
+    write_cells(tmp_path, monkeypatch, 1)
 
 
 def test_views_do_not_depend_on_each_other():
@@ -36,6 +25,8 @@ def test_views_do_not_depend_on_each_other():
     assert set(few) == {"grey_world", "white_point", "white_point/augmented_1"}
     assert all(np.array_equal(few[name], many[name]) for name in few)
     assert not np.array_equal(many["white_point"], many["white_point/augmented_1"])
+    # Both of one balance: only what was drawn for them can tell them apart.
+    assert not np.array_equal(many["white_point/augmented_1"], many["white_point/augmented_3"])
 
 
 def test_seed_moves_augmented_views_only():

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from stages import evaluate
 from stages.core import training
 from stages.core.errors import ModelError, SplitError
 from stages.core.params import HeadRecipe, InputsParams
 from stages.core.tables import FEATURES, LABELS, PREDICTIONS, SPLIT
+from tests.stages.cohort import write_project
 
 CLASSES = ["basophil", "eosinophil", "monocyte"]
 RECIPE = {
@@ -30,25 +30,6 @@ INPUTS = {
     "half_side": 1.5,
     "white_balance": ["grey_world", "white_point"],
     "mask": False,
-}
-PARAMS = {
-    "seed": 1,
-    "hospitals": ["north", "east"],
-    "partial": [],
-    "taxonomy": "cells",
-    "filter": {"min_side": 64, "max_side": 512, "twin_bits": 8},
-    "quality": {"outlier_z": 5.0},
-    "inputs": INPUTS,
-    "features": {
-        "backbone": "efficientnet_lite0",
-        "size": 64,
-        "layers": ["head"],
-        "augmented_views": 1,
-    },
-    "split": {"train_hospitals": ["north"], "valid": 0.1, "test": 0.2},
-    "model": "plain",
-    "models": {"plain": RECIPE},
-    "evaluate": {"bootstrap": 200},
 }
 # hospital, part, truth, what the stored features make the model say, patient
 PICTURES = [
@@ -98,7 +79,7 @@ def feature_rows(rows):
 def project(tmp_path, monkeypatch):
     """A project folder as train leaves it, with a model of known answers."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    write_project(tmp_path, ("north", "east"), evaluate={"bootstrap": 200})
     frame = pd.DataFrame(PICTURES, columns=["hospital", "part", "label", "says", "patient"])
     frame["image_id"] = [f"{name}/{i:03d}.png" for i, name in enumerate(frame["hospital"])]
     frame["group"] = frame["hospital"] + "/" + frame["patient"]

@@ -4,15 +4,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-import yaml
 
-from stages import features, quality
+from stages import features
 from stages.core import backbones, params, views
 from stages.core.errors import TableError
-from stages.core.tables import FEATURES, IMAGES, QUALITY
-from tests.stages.test_quality import ROOT, draw_cell, image_row
+from stages.core.tables import FEATURES, QUALITY
+from tests.stages.test_quality import write_cells
 
 N_IMAGES = 7
 VIEWS = ["grey_world", "grey_world/augmented_2", "white_point", "white_point/augmented_1",
@@ -34,15 +32,7 @@ class FakeNetwork:
 @pytest.fixture
 def network(tmp_path, monkeypatch):
     """A hospital of seven cells with three augmented views each, and a network that is seen."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    content["features"] |= {"size": 40, "augmented_views": 3}
-    content["inputs"]["white_balance"] = ["white_point", "grey_world"]
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
-    rows = [image_row(number, draw_cell(number)[0]) for number in range(N_IMAGES)]
-    IMAGES.write(pd.DataFrame(rows), "here")
-    quality.main("here")
+    write_cells(tmp_path, monkeypatch, N_IMAGES)
     fake = FakeNetwork()
     monkeypatch.setattr(backbones, "load_lite0", lambda size, layers: fake)
     return fake

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from stages import quality
 from stages.core.tables import IMAGES, QUALITY
@@ -55,6 +56,19 @@ def image_row(number, rgb, mask=None):
         "warnings": [],
     }
     return {name: values.get(name) for name in IMAGES.schema.names}
+
+
+def write_cells(folder, monkeypatch, n_images):
+    """A hospital of drawn cells with its quality, to be prepared with three augmented views."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content["features"] |= {"size": 40, "augmented_views": 3}
+    content["inputs"]["white_balance"] = ["white_point", "grey_world"]
+    (folder / "params.yaml").write_text(yaml.safe_dump(content))
+    rows = [image_row(number, draw_cell(number)[0]) for number in range(n_images)]
+    IMAGES.write(pd.DataFrame(rows), "here")
+    quality.main("here")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import yaml
 
 from stages import summarise
 from stages.core import errors, store
+from tests.stages.cohort import write_project
 
 BLOCK = {"title": "t", "licence": "l", "citation": "c"}
 SCORE = {"value": 0.9, "low": 0.8, "high": 0.95}
@@ -25,13 +26,12 @@ def scores(score, **more):
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch, example_params):
+def project(tmp_path, monkeypatch):
     """A project folder as evaluate leaves it: one training and one unseen hospital."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").mkdir()
+    write_project(tmp_path, ("north", "east"))
     blocks = {"north": {**BLOCK, "simulated": {}}, "east": {**BLOCK, "folder": "pictures"}}
     (tmp_path / "data/hospitals.yaml").write_text(yaml.safe_dump(blocks))
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(example_params))
     store.write_metrics(
         "evaluate",
         {
@@ -47,48 +47,6 @@ def project(tmp_path, monkeypatch, example_params):
     )
     store.write_metrics("split", {"leaks": {"share_of_test_with_twin_in_train": 0.25}})
     return tmp_path
-
-
-@pytest.fixture
-def example_params():
-    """The smallest complete params.yaml."""
-    return {
-        "seed": 1,
-        "hospitals": ["north", "east"],
-        "partial": [],
-        "taxonomy": "cells",
-        "filter": {"min_side": 64, "max_side": 512, "twin_bits": 8},
-        "quality": {"outlier_z": 5.0},
-        "inputs": {
-            "crop": "cell",
-            "scale": "hospital",
-            "half_side": 1.5,
-            "white_balance": ["none"],
-            "mask": False,
-        },
-        "features": {
-            "backbone": "efficientnet_lite0",
-            "size": 64,
-            "layers": ["head"],
-            "augmented_views": 0,
-        },
-        "split": {"train_hospitals": ["north"], "valid": 0.1, "test": 0.2},
-        "model": "plain",
-        "models": {
-            "plain": {
-                "learns_from": "features",
-                "hidden": [],
-                "dropout": 0.0,
-                "l2": 0.0,
-                "learning_rate": 0.1,
-                "epochs": 1,
-                "batch": 8,
-                "patience": 1,
-                "class_weights": "none",
-            }
-        },
-        "evaluate": {"bootstrap": 100},
-    }
 
 
 def test_summary_and_table_are_written(project, capsys):

@@ -122,3 +122,12 @@ def test_classes_are_those_of_the_training_part():
     tables.SPLIT.write(split)
     train.main()
     assert training.read_card(Path("data/model")).classes == CLASSES
+
+
+def test_rows_of_test_and_unseen_are_never_asked_for(monkeypatch):
+    """The stage reads the parts train and valid, once, and no label of another part."""
+    asked = []
+    real = examples.read_split
+    monkeypatch.setattr(examples, "read_split", lambda parts: asked.append(parts) or real(parts))
+    train.main()
+    assert asked == [["train", "valid"]]
