@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -18,7 +18,9 @@ LEFT_BEHIND = ("__macosx", "thumbs.db", "desktop.ini")
 HOSPITALS_FILE = Path("data/hospitals.yaml")
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 CLASS_FOLDERS = r"(?:[^/]+/)*(?P<label>[^/]+)/[^/]+\.(?i:jpe?g|png|bmp|tiff?)"
-FACTS_IN_PATHS = ("label", "patient", "slide", "diagnosis", "official_part")
+FACTS_IN_PATHS = (
+    "label", "patient", "slide", "field", "diagnosis", "official_part", "expert_1", "expert_2",
+)  # fmt: skip
 SIZE = r"^\d+(-\d+)?x\d+(-\d+)?$"  # width x height in px, each a number or a range
 
 
@@ -51,6 +53,8 @@ class Layout(Group):
     ``image`` may name groups of `FACTS_IN_PATHS`, and others that tables are joined by; ``mask``
     names one group, ``of``. ``constants`` hold for every picture that says nothing else.
     ``sizes`` are those that the hospital's camera gives, ``width x height`` in px.
+    ``official_parts`` tells which of our parts each of the publisher's parts or cohorts is;
+    images of a part that it does not name are left out where the split follows the publisher.
     """
 
     image: str = CLASS_FOLDERS
@@ -58,6 +62,7 @@ class Layout(Group):
     tables: list[FactTable] = []
     constants: dict[str, str] = {}
     sizes: list[Annotated[str, Field(pattern=SIZE)]] = []
+    official_parts: dict[str, Literal["train", "valid", "test"]] = {}
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
@@ -109,8 +114,11 @@ class Facts:
     label: str | None = None
     patient: str | None = None
     slide: str | None = None
+    field: str | None = None
     diagnosis: str | None = None
     official_part: str | None = None
+    expert_1: str | None = None
+    expert_2: str | None = None
 
 
 def load(name: str) -> Hospital:

@@ -1,4 +1,4 @@
-"""How a picture becomes an array, everywhere: crop at the cell's scale, colour correction, mask."""
+"""How a picture becomes an array, everywhere: crop at the cell's scale, colour, what is hidden."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,8 @@ Transform = NDArray[np.float64]
 WHITE, BLACK_OFFSET = 242.0, 2.0  # background after white_point: 242 - 2 = 240
 OD_OFFSET = 4.0
 GREY = 180.0  # channel mean after grey_world
-MARGIN = 0.15  # of the cell's radius: how far beyond the cell `mask` keeps the picture
+MARGIN = 0.15  # of the cell's radius: how far beyond it `hide` keeps, or covers, the picture
+COVER = 1.25  # radius of the disc that hides a cell, in the hospital's cell radii
 NO_CHANGE = np.eye(3)
 
 
@@ -91,7 +92,8 @@ def prepare(
     rgb : numpy.ndarray of uint8, shape (height, width, 3)
     geometry : Geometry
     rule : InputsParams
-        Crop, half side and mask. ``crop: whole`` stretches the whole picture to a square.
+        Crop, half side and what is hidden. ``crop: whole`` stretches the whole picture to a
+        square; ``centre`` takes a square of the cell crop's side from the picture's middle.
     size : int
         Side of the result, px.
     balance : str
@@ -117,13 +119,18 @@ def prepare(
 
     ``white_point`` is 242 exp(-OD) - 2 with OD = -ln((I + 4) / (background + 4)), ``grey_world``
     scales each channel of the crop to a mean of 180; both as in the project's first experiments.
+
+    ``hide: cell`` covers the cell, and a disc as large as a cell of the hospital, with background
+    before anything else is done: neither its colours nor its size reach the result.
     """
+    if rule.hide == "cell":
+        rgb = _cover_cell(rgb, geometry)
     matrix = _crop_matrix(rgb, geometry, rule)
     if transform is not None:
         matrix = matrix @ np.vstack([transform[:2], [0.0, 0.0, 1.0]])
     matrix = matrix @ _from_pixels(size)
     crop = _balance(_warp(rgb, matrix, size, geometry.white), geometry.white, balance)
-    return _hide_neighbours(crop, rgb, matrix, size) if rule.mask else crop
+    return _hide_neighbours(crop, rgb, matrix, size) if rule.hide == "background" else crop
 
 
 def _crop_matrix(rgb: Pixels, geometry: Geometry, rule: InputsParams) -> Transform:
@@ -131,8 +138,8 @@ def _crop_matrix(rgb: Pixels, geometry: Geometry, rule: InputsParams) -> Transfo
     height, width = rgb.shape[:2]
     half_x, half_y = width / 2, height / 2
     x, y = half_x, half_y
-    if rule.crop == "cell":
-        if geometry.centre is not None:
+    if rule.crop != "whole":
+        if geometry.centre is not None and rule.crop == "cell":
             x, y = geometry.centre[0] + 0.5, geometry.centre[1] + 0.5
         if geometry.radius is None:
             half_x = half_y = min(half_x, half_y)
@@ -194,17 +201,40 @@ def _balance(crop: Pixels, white: tuple[float, float, float], balance: str) -> P
     return cv2.LUT(crop, table[None]).astype(np.uint8, copy=False)
 
 
+def _soften(cell: NDArray[np.bool_], radius: float, beyond: int) -> Pixels:
+    """Widen the cell and blur its edge; 255 inside.
+
+    Widened by `beyond` half margins and blurred over half a margin to both sides. With 1, nothing
+    is hidden at the cell's own edge and everything beyond the margin; with 2, the whole cell is.
+    """
+    side = 2 * round(MARGIN * radius / 2) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    wide = cv2.dilate(cell.astype(np.uint8) * 255, kernel, iterations=beyond)
+    soft: Pixels = cv2.blur(wide, (side, side)).astype(np.uint8, copy=False)
+    return soft
+
+
+def _cover_cell(rgb: Pixels, geometry: Geometry) -> Pixels:
+    """Put background over the cell and over a disc of one size around its centre."""
+    height, width = rgb.shape[:2]
+    found = masks.segment(rgb)
+    radius = geometry.radius or min(height, width) / 4
+    x, y = geometry.centre or ((width - 1) / 2, (height - 1) / 2)
+    hidden = found.cell.astype(np.uint8)
+    cv2.circle(hidden, (round(x), round(y)), round(COVER * radius), (1,), cv2.FILLED)
+    share = _soften(hidden.astype(np.bool_), radius, 2).astype(np.int32)[..., None]
+    white = np.rint(np.array(geometry.white)).astype(np.int32)
+    blended = (rgb.astype(np.int32) * (255 - share) + white * share + 127) // 255
+    covered: Pixels = blended.astype(np.uint8)
+    return covered
+
+
 def _hide_neighbours(crop: Pixels, rgb: Pixels, matrix: Transform, size: int) -> Pixels:
     """Blend everything outside of the cell, with a margin, into white; no cell: change nothing."""
     found = masks.segment(rgb)
     if found.cell_radius is None:
         return crop
-    # Widened by half the margin and blurred over as much to both sides: at the cell's own edge
-    # nothing is hidden yet, and beyond the margin everything is.
-    side = 2 * round(MARGIN * found.cell_radius / 2) + 1
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    wide = cv2.dilate(found.cell.astype(np.uint8) * 255, kernel)
-    soft = cv2.blur(wide, (side, side)).astype(np.uint8, copy=False)
+    soft = _soften(found.cell, found.cell_radius, 1)
     share = _warp(soft, matrix, size, (0.0,)).astype(np.int32)[..., None]
     white = int(WHITE - BLACK_OFFSET)
     blended = (crop.astype(np.int32) * share + white * (255 - share) + 127) // 255

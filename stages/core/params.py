@@ -46,13 +46,13 @@ class QualityParams(Group):
 class InputsParams(Group):
     """How a picture becomes an array, everywhere."""
 
-    crop: Literal["cell", "whole"]
+    crop: Literal["cell", "centre", "whole"]
     scale: Literal["hospital", "image"]
     half_side: Annotated[float, Field(ge=0.5, le=5.0)]
     white_balance: Annotated[
         list[Literal["white_point", "grey_world", "none"]], Field(min_length=1, max_length=3)
     ]
-    mask: bool
+    hide: Literal["nothing", "background", "cell"]
 
     @model_validator(mode="after")
     def _balances_differ(self) -> Self:
@@ -73,15 +73,34 @@ class FeaturesParams(Group):
 class SplitParams(Group):
     """Who trains, who tunes, who tests."""
 
+    method: Literal["grouped", "leave_hospitals_out", "cohort", "official", "random"]
     train_hospitals: Annotated[list[Name], Field(min_length=1)]
     valid: Fraction
     test: Fraction
+    folds: Annotated[int, Field(ge=2, le=100)]
+    fold: Annotated[int, Field(ge=0)] | None
 
     @model_validator(mode="after")
     def _something_is_left_to_train(self) -> Self:
         if self.valid + self.test >= 1:
             raise ValueError("valid + test must be below 1, or nothing is left to train")
+        if self.fold is not None and self.fold >= self.folds:
+            raise ValueError(f"fold must be below folds: 0 to {self.folds - 1}, or null for none")
         return self
+
+
+class ProbeParams(Group):
+    """Simple models on what must not matter."""
+
+    max_images: Annotated[int, Field(ge=100)]
+    alarm: Annotated[float, Field(ge=0.5, le=1.0)]
+
+
+class CoverParams(Group):
+    """Whether a call survives that the cell is hidden."""
+
+    max_images: Annotated[int, Field(ge=1)]
+    confident: Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 class Recipe(Group):
@@ -132,9 +151,11 @@ class Params(Group):
     inputs: InputsParams
     features: FeaturesParams
     split: SplitParams
+    probe: ProbeParams
     model: Name
     models: dict[Name, AnyRecipe]
     evaluate: EvaluateParams
+    cover: CoverParams
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:

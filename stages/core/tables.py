@@ -205,8 +205,11 @@ IMAGES = Table(
             ),
             column("patient", pa.string(), "null: not published"),
             column("slide", pa.string(), "slide or smear; null: not published"),
+            column("field", pa.string(), "field of view on the slide; null: not published"),
             column("diagnosis", pa.string(), "of the patient; null: not published"),
             column("official_part", pa.string(), "the publisher's own part or cohort; null: none"),
+            column("expert_1", pa.string(), "published label by one expert; null: not given"),
+            column("expert_2", pa.string(), "published label by another; null: not given"),
             _required("sha256", pa.string(), "of the file"),
             _required("pixel_sha256", pa.string(), "of the decoded RGB pixels and their shape"),
             _required("width", pa.int32(), "as decoded", "px"),
@@ -310,7 +313,9 @@ LABELS = Table(
             column("slide", pa.string(), "null: not published"),
             _required("group", pa.string(), "pictures that must stand on one side"),
             _required(
-                "unit", pa.string(), "what the group is made of: patient, slide, twins, image"
+                "unit",
+                pa.string(),
+                "what makes the group: patient, slide, field, twins or image",
             ),
             column("official_part", pa.string(), "the publisher's own part or cohort; null: none"),
             _required("keep", pa.bool_(), "takes part in the experiment"),
@@ -345,6 +350,23 @@ FEATURES = Table(
             IMAGE_ID,
             _required("view", pa.string(), "colour correction, and augmented_<n> where augmented"),
             _required("vector", pa.list_(pa.float32()), "the backbone's averaged activations"),
+        ]
+    ),
+)
+
+SUSPECTS = Table(
+    "data/suspects.parquet",
+    "one image whose label is probably wrong",
+    ("image_id",),
+    pa.schema(
+        [
+            IMAGE_ID,
+            HOSPITAL,
+            _required("label", pa.string(), "the class that it bears"),
+            _required("suggested", pa.string(), "the most probable other class"),
+            _required("p_label", pa.float64(), "out-of-fold probability of its label", "0..1"),
+            _required("p_suggested", pa.float64(), "out-of-fold probability of the other", "0..1"),
+            _required("rank", pa.int32(), "1: look at this one first"),
         ]
     ),
 )

@@ -42,8 +42,10 @@ def prepare_views(picture: Picture, rule: Params) -> tuple[str, Views]:
         balance = balances[(number - 1) % len(balances)]
         name = f"{balance}/augmented_{number}"
         rng = np.random.default_rng(seed_for(rule.seed, image_id, name))
-        hidden = rule.inputs.mask or augmentation.wants_mask(rng)
-        masked: InputsParams = rule.inputs.model_copy(update={"mask": hidden})
+        hide = rule.inputs.hide
+        if augmentation.wants_mask(rng) and hide == "nothing":
+            hide = "background"
+        masked: InputsParams = rule.inputs.model_copy(update={"hide": hide})
         turn = augmentation.random_transform(rng)
         view = inputs.prepare(rgb, geometry, masked, size, balance, turn)
         views.append((name, augmentation.jitter_stain(view, rng)))

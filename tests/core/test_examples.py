@@ -10,7 +10,7 @@ from stages.core.errors import TableError
 from stages.core.params import HeadRecipe, InputsParams, PixelRecipe
 
 RULE = InputsParams(
-    crop="cell", scale="image", half_side=1.5, white_balance=["white_point", "none"], mask=False
+    crop="cell", scale="image", half_side=1.5, white_balance=["white_point", "none"], hide="nothing"
 )
 MEASURES = [
     field.name
@@ -64,6 +64,7 @@ def write_pictures(hospital, names):
                 "mode": "RGB", "bytes": content, "phash": bytes(32), "twin_group": image_id,
                 "warnings": [], "published_label": None, "patient": None, "slide": None,
                 "diagnosis": None, "official_part": None, "mask": None,
+                "field": None, "expert_1": None, "expert_2": None,
             }
         )  # fmt: skip
         measures.append(

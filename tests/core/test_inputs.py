@@ -19,7 +19,7 @@ def rule(**changes):
         "scale": "hospital",
         "half_side": 1.5,
         "white_balance": ["white_point", "grey_world"],
-        "mask": False,
+        "hide": "nothing",
     }
     return InputsParams(**(settings | changes))
 
@@ -184,7 +184,7 @@ def test_mask_hides_neighbours_softly():
     cv2.circle(rgb, (185, 120), 14, (200, 150, 150), -1)
     place = Geometry((120, 120), 50, WHITE)
     plain = inputs.prepare(rgb, place, rule(), 112, "white_point")
-    hidden = inputs.prepare(rgb, place, rule(mask=True), 112, "white_point")
+    hidden = inputs.prepare(rgb, place, rule(hide="background"), 112, "white_point")
     x = 56 + round(65 / 75 * 56)
     assert plain[56, x, 1] < 200
     assert hidden[56, x].tolist() == [240, 240, 240]
@@ -197,4 +197,4 @@ def test_mask_without_a_cell_changes_nothing():
     rgb[:8, :8] = 199
     place = Geometry(None, 20, (200, 200, 200))
     plain = inputs.prepare(rgb, place, rule(), 32, "none")
-    assert np.array_equal(inputs.prepare(rgb, place, rule(mask=True), 32, "none"), plain)
+    assert np.array_equal(inputs.prepare(rgb, place, rule(hide="background"), 32, "none"), plain)

@@ -16,7 +16,7 @@ from stages.core.params import HeadRecipe, InputsParams, PixelRecipe
 
 CLASSES = ["basophil", "eosinophil", "monocyte"]
 INPUTS = InputsParams(
-    crop="cell", scale="hospital", half_side=1.5, white_balance=["white_point"], mask=False
+    crop="cell", scale="hospital", half_side=1.5, white_balance=["white_point"], hide="nothing"
 )
 
 

@@ -42,7 +42,8 @@ def picture_rows(hospital: str, n_patients: int = 12, per_patient: int = 6) -> p
                 {
                     "image_id": image_id, "hospital": hospital, "path": image_id,
                     "published_label": code, "patient": f"p{patient:02d}", "slide": None,
-                    "diagnosis": None, "official_part": None, "sha256": "0" * 64,
+                    "field": None, "diagnosis": None, "official_part": None, "expert_1": None,
+                    "expert_2": None, "sha256": "0" * 64,
                     "pixel_sha256": hash_of(image_id).hex(), "width": 360, "height": 360,
                     "format": "jpeg",
                     "mode": "RGB", "bytes": b"x", "mask": None,

@@ -29,7 +29,7 @@ INPUTS = {
     "scale": "hospital",
     "half_side": 1.5,
     "white_balance": ["grey_world", "white_point"],
-    "mask": False,
+    "hide": "nothing",
 }
 # hospital, part, truth, what the stored features make the model say, patient
 PICTURES = [
