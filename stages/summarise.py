@@ -1,8 +1,8 @@
-"""summarise: the ten numbers a person compares. metrics/evaluate.json -> metrics/summary.json."""
+"""summarise: the ten numbers a person compares. metrics/*.json -> metrics/summary.json."""
 
 import sys
 
-from stages.core import hospitals, params, summary
+from stages.core import hospitals, params, scoreboard, summary
 from stages.core.errors import run_stage
 from stages.core.store import read_metrics, write_metrics
 
@@ -10,10 +10,15 @@ from stages.core.store import read_metrics, write_metrics
 def main() -> None:
     """Write metrics/summary.json and show the table of all hospitals."""
     rule = params.load("hospitals")
-    evaluation = read_metrics("evaluate")
+    evaluation, probe = read_metrics("evaluate"), read_metrics("probe")
+    labels = read_metrics("harmonise")["by_hospital"]
     simulated = [name for name in rule.hospitals if hospitals.load(name).simulated is not None]
-    write_metrics("summary", summary.summarise(evaluation, read_metrics("split"), simulated))
-    sys.stdout.write(summary.lay_out(evaluation, simulated) + "\n")
+    picked = summary.summarise(
+        evaluation, read_metrics("split"), probe, read_metrics("cover"), simulated
+    )
+    write_metrics("summary", picked)
+    experts = {name: block["experts"] for name, block in labels.items() if block["experts"]}
+    sys.stdout.write(scoreboard.lay_out(evaluation, picked, probe, experts) + "\n")
 
 
 if __name__ == "__main__":

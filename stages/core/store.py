@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -91,11 +92,9 @@ def write_metrics(stage: str, content: Mapping[str, object], hospital: str | Non
     write_json(metrics_path(stage, hospital), content)
 
 
-def read_metrics(stage: str, hospital: str | None = None) -> dict[str, object]:
+def read_metrics(stage: str, hospital: str | None = None) -> dict[str, Any]:
     """Read what `write_metrics` wrote."""
-    content: dict[str, object] = json.loads(
-        metrics_path(stage, hospital).read_text(encoding="utf-8")
-    )
+    content: dict[str, Any] = json.loads(metrics_path(stage, hospital).read_text(encoding="utf-8"))
     return content
 
 

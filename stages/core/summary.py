@@ -1,169 +1,106 @@
-"""The ten numbers that a person compares between two experiments, as JSON and as a table."""
+"""The ten numbers that a person compares between two experiments, and what they must not hide."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-LEAK_KEY = "share_of_test_with_twin_in_train"
+from stages.core.errors import name_some
+
+Block = Mapping[str, Any]
+
 SHOWN = ("accuracy", "macro_f1")
-NAME_WIDTH = 16
-RULE = "-" * 100
-MEANING = (
-    "In domain: held-back pictures of hospitals that trained; unseen: hospitals never learnt from."
-)
+LEAKS = ("twin_in_train", "slide_or_patient_in_train")
 SIMULATED = "simulated hospitals: not evidence of accuracy on real cells"
 
 
 def summarise(
-    evaluation: Mapping[str, Any], split: Mapping[str, Any], simulated: Sequence[str]
+    evaluation: Block, split: Block, probe: Block, cover: Block, simulated: Sequence[str]
 ) -> dict[str, Any]:
     """Pick the numbers of metrics/summary.json.
 
     Parameters
     ----------
-    evaluation, split : mapping
-        Content of metrics/evaluate.json and metrics/split.json.
+    evaluation, split, probe, cover : mapping
+        Content of metrics/evaluate.json, split.json, probe.json and cover.json.
     simulated : sequence of str
-        Hospitals of the experiment whose pictures were drawn by a program.
+        Hospitals of the experiment whose images were drawn by a program.
 
     Returns
     -------
     dict
         ``in_domain``, ``unseen_mean`` and ``unseen_worst`` (scores 0..1 with bounds, counts and
-        baseline), ``drop`` (in domain minus mean unseen), ``leak_share`` and ``simulated``.
+        baseline), ``drop`` (in domain minus mean unseen), ``leaks`` (shares of the tested images),
+        ``shortcut`` and ``hospital_told`` (balanced accuracy of simple models on what must not
+        matter), ``covered`` (confident calls that survive a hidden cell), ``screening`` (sick
+        called healthy, in tasks that have the class healthy), ``simulated`` and ``warnings``.
         What cannot be computed is None, and a key ``<name>_reason`` tells why.
     """
-    leak_share = split.get("leaks", {}).get(LEAK_KEY)
+    told = probe["hospital_told"]
+    covered = cover["all"]["keeps_confident_call"]
+    drop = evaluation["drop"]
     summary = {
         "in_domain": _pick(evaluation["mean_in_domain"]),
         "unseen_mean": _pick(evaluation["mean_unseen"]),
         "unseen_worst": _pick(evaluation["worst_unseen"]),
-        "drop": evaluation["drop"]["metrics"]["macro_f1"] if evaluation["drop"] else None,
-        "leak_share": leak_share,
+        "drop": drop["metrics"]["macro_f1"] if drop else None,
+        "leaks": {name: _value(split["leaks"]["all"][name]) for name in LEAKS},
+        "shortcut": _pick_shortcut(probe["shortcut_score"]),
+        "hospital_told": told and told["balanced_accuracy"]["value"],
+        "covered": covered,
         "simulated": sorted(simulated),
+        "warnings": _warn(evaluation, probe, cover, simulated),
     }
-    if "unseen_reason" in evaluation:
-        summary["unseen_reason"] = evaluation["unseen_reason"]
-    if leak_share is None:
-        summary["leak_share_reason"] = f"metrics/split.json gives no leaks.{LEAK_KEY}"
+    reasons = {
+        "in_domain_reason": evaluation.get("in_domain_reason"),
+        "unseen_reason": evaluation.get("unseen_reason"),
+        "shortcut_reason": probe.get("shortcut_score_reason"),
+        "hospital_told_reason": probe.get("hospital_told_reason"),
+        "covered_reason": cover["all"].get("keeps_confident_call_reason"),
+    }
+    summary |= {name: reason for name, reason in reasons.items() if reason}
+    if evaluation["screening"]:
+        summary["screening"] = {
+            part: {name: block[name] for name in ("sick_called_healthy", "n_sick")}
+            for part, block in evaluation["screening"].items()
+            if block
+        }
     return summary
 
 
-def lay_out(evaluation: Mapping[str, Any], simulated: Sequence[str]) -> str:
-    """Lay the scores out as a table of plain text, at most 100 columns wide.
-
-    Parameters
-    ----------
-    evaluation : mapping
-        Content of metrics/evaluate.json.
-    simulated : sequence of str
-        Hospitals whose pictures were drawn by a program; the table warns of them.
-
-    Returns
-    -------
-    str
-        Several lines, the last without a line end.
-    """
-    by_hospital = evaluation["by_hospital"]
-    lines = [
-        MEANING,
-        "",
-        _row(
-            "hospital",
-            "part",
-            "images",
-            "groups",
-            "accuracy",
-            "macro F1",
-            "95 % interval",
-            "baseline",
-        ),
-        RULE,
-    ]
-    for part, title, mean in (
-        ("test", "in domain", evaluation["mean_in_domain"]),
-        ("unseen", "unseen", evaluation["mean_unseen"]),
-    ):
-        names = sorted(name for name, block in by_hospital.items() if block["part"] == part)
-        lines += [_score_row(name, title, by_hospital[name]) for name in names]
-        if mean is not None and len(names) > 1:
-            lines.append(_score_row("mean", title, mean))
-        if names:
-            lines.append(RULE)
-    for sentence in _conclude(evaluation, simulated):
-        lines += textwrap.wrap(sentence, len(RULE))
-    return "\n".join(lines)
-
-
-def _pick(block: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _pick(block: Block | None) -> dict[str, Any] | None:
     if block is None:
         return None
-    kept = {
-        name: block[name] for name in ("hospital", "unit", "n_images", "n_groups") if name in block
-    }
+    names = ("hospital", "unit", "n_images", "n_groups", "leaky")
     return {
-        **kept,
+        **{name: block[name] for name in names if name in block},
         **{name: block["metrics"][name] for name in SHOWN},
         "baseline_macro_f1": block["baseline"]["macro_f1"],
     }
 
 
-def _score_row(name: str, part: str, block: Mapping[str, Any]) -> str:
-    macro_f1 = block["metrics"]["macro_f1"]
-    return _row(
-        name,
-        part,
-        str(block["n_images"]),
-        f"{block['n_groups']} ({block['unit'].replace(' + ', '+')})",
-        _number(block["metrics"]["accuracy"]["value"]),
-        _number(macro_f1["value"]),
-        _between(macro_f1),
-        _number(block["baseline"]["macro_f1"]),
+def _pick_shortcut(block: Block | None) -> dict[str, Any] | None:
+    if block is None:
+        return None
+    return {name: block[name] for name in ("balanced_accuracy", "auc", "baseline")}
+
+
+def _value(share: Block | None) -> float | None:
+    return share["value"] if share else None
+
+
+def _warn(evaluation: Block, probe: Block, cover: Block, simulated: Sequence[str]) -> list[str]:
+    """Say in sentences what a reader of the scores must not overlook."""
+    leaky = evaluation["mean_in_domain"] or evaluation["mean_unseen"] or {}
+    warnings = (
+        [f"The split lets images of training into the tests; {leaky['leaky']}."]
+        if ("leaky" in leaky)
+        else []
     )
-
-
-def _row(
-    name: str, part: str, images: str, groups: str, accuracy: str, f1: str, span: str, base: str
-) -> str:
-    name = name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 2] + ".."
-    cells = (
-        f"{name:<{NAME_WIDTH}}",
-        f"{part:<9}",
-        f"{images:>7}",
-        f"{groups:<23.23}",
-        f"{accuracy:>8}",
-        f"{f1:>8}",
-        f"{span:<14}",
-        f"{base:>8}",
-    )
-    return " ".join(cells).rstrip()
-
-
-def _conclude(evaluation: Mapping[str, Any], simulated: Sequence[str]) -> list[str]:
-    answers: dict[str, list[str]] = {}
-    for hospital, block in sorted(evaluation["by_hospital"].items()):
-        answers.setdefault(block["baseline_class"], []).append(hospital)
-    listed = "; ".join(f"{label} at {', '.join(where)}" for label, where in answers.items())
-    sentences = [f"Baseline: macro F1 of one answer for every picture ({listed})."]
-    drop, worst = evaluation["drop"], evaluation["worst_unseen"]
-    if drop:
-        macro_f1 = drop["metrics"]["macro_f1"]
-        sentences.append(
-            f"Drop in macro F1, in domain minus unseen: {_number(macro_f1['value'])} "
-            f"({_between(macro_f1)}); worst unseen: {worst['hospital']}."
+    warnings += list(probe["warnings"])
+    if cover["flagged"]:
+        warnings.append(
+            f"At {name_some(cover['flagged'])} most confident calls survive that the cell is "
+            "hidden: the model does not need the cell."
         )
-    else:
-        sentences.append(f"No drop can be given: {evaluation['unseen_reason']}.")
     if simulated:
-        sentences.append(f"Warning, {SIMULATED} ({', '.join(sorted(simulated))}).")
-    return sentences
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
-
-
-def _between(score: Mapping[str, float | None]) -> str:
-    if score["low"] is None:
-        return "no interval"
-    return f"{_number(score['low'])} to {_number(score['high'])}"
+        warnings.append(f"These are {SIMULATED} ({', '.join(sorted(simulated))}).")
+    return warnings

@@ -1,124 +1,82 @@
-from collections import defaultdict
+"""summary.json holds numbers of other metrics, and every warning that they must not hide."""
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from stages.core import metrics, summary
+from stages.core import summary
+from tests import results
 
-CLASSES = ["basophil", "eosinophil"]
 
-
-def evaluation(unseen=("east", "a_hospital_with_a_very_long_name"), n=40):
-    """What evaluate writes for two training hospitals and the named unseen ones."""
-    rng = np.random.default_rng(1)
-    frames = []
-    for name, part, rate in [
-        ("north", "test", 0.9),
-        ("south", "test", 0.95),
-        *((name, "unseen", 0.7 - 0.2 * place) for place, name in enumerate(unseen)),
-    ]:
-        truth = rng.choice(CLASSES, n)
-        wrong = np.where(truth == CLASSES[0], CLASSES[1], CLASSES[0])
-        frames.append(
-            pd.DataFrame(
-                {
-                    "hospital": name,
-                    "part": part,
-                    "label": truth,
-                    "predicted": np.where(rng.random(n) < rate, truth, wrong),
-                    "group": [f"{name}/{i // 4}" for i in range(n)],
-                    "unit": "patient",
-                }
-            )
-        )
-    scores = metrics.score_hospitals(
-        pd.concat(frames), CLASSES, defaultdict(lambda: "basophil"), 200, 1
+def picked(evaluation=None, simulated=(), probe=None, cover=None):
+    return summary.summarise(
+        evaluation or results.evaluation(),
+        results.split(),
+        probe or results.probe(),
+        cover or results.cover(),
+        list(simulated),
     )
-    return metrics.report(scores, CLASSES)
-
-
-SPLIT = {"leaks": {"share_of_test_with_twin_in_train": 0.0}}
 
 
 def test_summary_picks_its_numbers_from_evaluate():
     """Nothing is computed twice: each number is the one of metrics/evaluate.json."""
-    content = evaluation()
-    picked = summary.summarise(content, SPLIT, ["north"])
+    content = results.evaluation()
+    found = picked(content, ["north"])
     for ours, theirs in (
         ("in_domain", "mean_in_domain"),
         ("unseen_mean", "mean_unseen"),
         ("unseen_worst", "worst_unseen"),
     ):
-        assert picked[ours]["macro_f1"] == content[theirs]["metrics"]["macro_f1"]
-        assert picked[ours]["accuracy"] == content[theirs]["metrics"]["accuracy"]
-        assert picked[ours]["n_images"] == content[theirs]["n_images"]
-        assert picked[ours]["n_groups"] == content[theirs]["n_groups"]
-        assert picked[ours]["baseline_macro_f1"] == content[theirs]["baseline"]["macro_f1"]
-    assert picked["unseen_worst"]["hospital"] == "a_hospital_with_a_very_long_name"
-    assert picked["drop"]["value"] == pytest.approx(
-        picked["in_domain"]["macro_f1"]["value"] - picked["unseen_mean"]["macro_f1"]["value"]
+        assert found[ours]["macro_f1"] == content[theirs]["metrics"]["macro_f1"]
+        assert found[ours]["accuracy"] == content[theirs]["metrics"]["accuracy"]
+        assert found[ours]["n_images"] == content[theirs]["n_images"]
+        assert found[ours]["n_groups"] == content[theirs]["n_groups"]
+        assert found[ours]["baseline_macro_f1"] == content[theirs]["baseline"]["macro_f1"]
+    assert found["unseen_worst"]["hospital"] == results.UNKNOWN
+    assert found["drop"]["value"] == pytest.approx(
+        found["in_domain"]["macro_f1"]["value"] - found["unseen_mean"]["macro_f1"]["value"]
     )
-    assert picked["leak_share"] == 0.0
-    assert picked["simulated"] == ["north"]
-    assert not [key for key in picked if key.endswith("_reason")]
+    assert found["simulated"] == ["north"]
+    assert not [key for key in found if key.endswith("_reason")]
+
+
+def test_leaks_and_shortcuts_stand_beside_the_scores():
+    found = picked()
+    assert found["leaks"] == {"twin_in_train": 0.0, "slide_or_patient_in_train": 0.0}
+    assert found["shortcut"]["balanced_accuracy"]["value"] == 0.61
+    assert found["shortcut"]["baseline"] == 0.5
+    assert found["hospital_told"] == 0.61
+    assert found["covered"] == results.SHARE
+    assert found["warnings"] == []
 
 
 def test_what_cannot_be_told_is_null_with_a_reason():
-    picked = summary.summarise(evaluation(unseen=()), {}, [])
-    assert picked["unseen_mean"] is picked["unseen_worst"] is picked["drop"] is None
-    assert "train_hospitals" in picked["unseen_reason"]
-    assert picked["leak_share"] is None
-    assert "metrics/split.json" in picked["leak_share_reason"]
+    probe = results.probe(hospital_told=None, hospital_told_reason="one hospital only")
+    cover = results.cover()
+    cover["all"] = {"keeps_confident_call": None, "keeps_confident_call_reason": "none confident"}
+    found = picked(results.evaluation(unseen=()), probe=probe, cover=cover)
+    assert found["unseen_mean"] is found["unseen_worst"] is found["drop"] is None
+    assert "train_hospitals" in found["unseen_reason"]
+    assert found["hospital_told"] is found["covered"] is None
+    assert found["hospital_told_reason"] == "one hospital only"
+    assert found["covered_reason"] == "none confident"
 
 
-@pytest.mark.parametrize("n", [40, 4])
-@pytest.mark.parametrize("unseen", [(), ("east",), ("east", "a_hospital_with_a_very_long_name")])
-def test_table_is_narrow_and_its_columns_stand_in_line(unseen, n):
-    """At most 100 columns; every row of scores puts its decimal points under one another."""
-    text = summary.lay_out(evaluation(unseen, n), ["north", "south"])
-    lines = text.split("\n")
-    assert max(map(len, lines)) <= 100
-    assert lines[0].startswith("In domain: ")
-    assert "unseen: " in lines[0]
-    ends = [place for place, line in enumerate(lines) if line == summary.RULE]
-    rows = [line for line in lines[ends[0] : ends[-1]] if line != summary.RULE]
-    assert len(rows) == 3 + len(unseen) + (len(unseen) > 1)
-    heading = next(line for line in lines if line.startswith("hospital"))
-    for title, right_aligned in (("accuracy", True), ("macro F1", True), ("95 %", False)):
-        place = heading.index(title)
-        for row in rows:
-            cell = row[place : place + 8]
-            assert cell[-1].isdigit() if right_aligned else cell[0] in "01n"
+def test_every_warning_is_kept():
+    """Leaks, shortcuts, calls that survive a hidden cell, drawn images: each has its sentence."""
+    content = results.evaluation()
+    for name in ("mean_in_domain", "mean_unseen"):
+        content[name]["leaky"] = "leaky: 12.0 % of test images have a twin in train"
+    probe = results.probe(warnings=["Class basophil comes from north only."])
+    cover = results.cover(flagged=["south"])
+    leak, shortcut, covered, drawn = picked(content, ["north"], probe, cover)["warnings"]
+    assert "12.0 % of test images" in leak
+    assert shortcut == "Class basophil comes from north only."
+    assert "At south most confident calls survive" in covered
+    assert "not evidence of accuracy on real cells (north)" in drawn
 
 
-def test_table_shows_the_numbers_of_evaluate():
-    content = evaluation()
-    text = summary.lay_out(content, [])
-    east = content["by_hospital"]["east"]
-    row = next(line for line in text.split("\n") if line.startswith("east")).split()
-    assert row[:5] == ["east", "unseen", "40", "10", "(patient)"]
-    macro_f1 = east["metrics"]["macro_f1"]
-    expected = [east["metrics"]["accuracy"]["value"], macro_f1["value"], macro_f1["low"]]
-    assert [float(row[i]) for i in (5, 6, 7)] == pytest.approx(expected, abs=5.1e-4)
-    assert row[8] == "to"
-    assert f"unseen: {content['drop']['metrics']['macro_f1']['value']:.3f}" in text
-    assert "one answer for every picture (basophil at " in text
-
-
-def test_simulated_hospitals_are_warned_of_by_name():
-    """No score of drawn pictures is shown without saying what it is not."""
-    text = summary.lay_out(evaluation(), ["south", "north"])
-    assert text.endswith("not evidence of accuracy on real cells (north, south).")
-    assert "simulated" not in summary.lay_out(evaluation(), [])
-
-
-def test_a_missing_interval_shows_as_none():
-    text = summary.lay_out(evaluation(("east",), n=4), [])
-    row = next(line for line in text.split("\n") if line.startswith("east"))
-    assert row.split()[7:9] == ["no", "interval"]
-    assert "(no interval)" in text
-
-
-def test_without_an_unseen_hospital_the_table_says_why():
-    assert "No drop can be given: every hospital" in summary.lay_out(evaluation(()), [])
+def test_missed_patients_are_kept_where_there_is_a_healthy_class():
+    content = results.evaluation()
+    block = {"sick_called_healthy": 2, "n_sick": 90, "n_healthy": 40}
+    content["screening"] = {"test": block, "unseen": None}
+    assert picked(content)["screening"] == {"test": {"sick_called_healthy": 2, "n_sick": 90}}
+    assert "screening" not in picked()

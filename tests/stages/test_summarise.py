@@ -6,63 +6,44 @@ import yaml
 
 from stages import summarise
 from stages.core import errors, store
+from tests import results
 from tests.stages.cohort import write_project
 
 BLOCK = {"title": "t", "licence": "l", "citation": "c"}
-SCORE = {"value": 0.9, "low": 0.8, "high": 0.95}
-LOW = {"value": 0.6123456789, "low": 0.5, "high": 0.7}
-
-
-def scores(score, **more):
-    return {
-        "unit": "patient",
-        "n_images": 30,
-        "n_groups": 6,
-        "baseline_class": "basophil",
-        "baseline": {"accuracy": 0.2, "balanced_accuracy": 0.1, "macro_f1": 0.03},
-        "metrics": {"accuracy": score, "balanced_accuracy": score, "macro_f1": score},
-        **more,
-    }
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project folder as evaluate leaves it: one training and one unseen hospital."""
+    """A project folder as the stages before leave it: two training hospitals, one unseen."""
     monkeypatch.chdir(tmp_path)
-    write_project(tmp_path, ("north", "east"))
-    blocks = {"north": {**BLOCK, "simulated": {}}, "east": {**BLOCK, "folder": "pictures"}}
+    write_project(tmp_path, ("north", "south", "east"))
+    blocks = {name: {**BLOCK, "folder": "images"} for name in ("south", "east")}
+    blocks["north"] = {**BLOCK, "simulated": {}}
     (tmp_path / "data/hospitals.yaml").write_text(yaml.safe_dump(blocks))
-    store.write_metrics(
-        "evaluate",
-        {
-            "by_hospital": {
-                "north": scores(SCORE, part="test"),
-                "east": scores(LOW, part="unseen"),
-            },
-            "mean_in_domain": scores(SCORE),
-            "mean_unseen": scores(LOW),
-            "worst_unseen": scores(LOW, hospital="east"),
-            "drop": {"metrics": {"macro_f1": {"value": 0.2876543, "low": 0.1, "high": 0.4}}},
-        },
-    )
-    store.write_metrics("split", {"leaks": {"share_of_test_with_twin_in_train": 0.25}})
+    store.write_metrics("evaluate", results.evaluation(("east",)))
+    store.write_metrics("split", results.split())
+    store.write_metrics("probe", results.probe())
+    store.write_metrics("cover", results.cover())
+    experts = {"n_images": 50, "agreement": {"value": 0.9}, "kappa": {"value": 0.8}}
+    by_hospital = {"north": {"experts": None}, "south": {"experts": experts}}
+    store.write_metrics("harmonise", {"by_hospital": by_hospital})
     return tmp_path
 
 
 def test_summary_and_table_are_written(project, capsys):
-    """The JSON holds the ten numbers, the table each hospital, and drawn ones are warned of."""
+    """The JSON holds the numbers, the table each hospital, and drawn ones are warned of."""
     summarise.main()
     written = json.loads((project / "metrics/summary.json").read_text())
-    assert written["in_domain"]["macro_f1"] == SCORE
+    evaluation = json.loads((project / "metrics/evaluate.json").read_text())
+    assert written["in_domain"]["macro_f1"] == evaluation["mean_in_domain"]["metrics"]["macro_f1"]
     assert written["unseen_worst"]["hospital"] == "east"
-    assert written["unseen_mean"]["accuracy"]["value"] == 0.612346
-    assert written["drop"]["value"] == 0.287654
-    assert written["leak_share"] == 0.25
+    assert written["leaks"]["twin_in_train"] == 0.0
+    assert written["shortcut"]["balanced_accuracy"]["value"] == 0.61
     assert written["simulated"] == ["north"]
     shown = capsys.readouterr().out
-    assert "north" in shown
-    assert "east" in shown
-    assert shown.endswith("not evidence of accuracy on real cells (north).\n")
+    assert all(name in shown for name in ("north", "south", "east"))
+    assert "Two experts at south agree on 0.900" in shown
+    assert "not evidence of accuracy on real cells (north)" in shown
 
 
 def test_the_same_metrics_give_the_same_bytes(project):
@@ -72,10 +53,12 @@ def test_the_same_metrics_give_the_same_bytes(project):
     assert (project / "metrics/summary.json").read_bytes() == first
 
 
-def test_without_evaluate_the_stage_ends_with_one_line(project, monkeypatch, capsys):
-    (project / "metrics/evaluate.json").unlink()
+@pytest.mark.parametrize("missing", ["evaluate", "probe", "cover", "split", "harmonise"])
+def test_without_a_stage_before_it_ends_with_one_line(project, monkeypatch, capsys, missing):
+    (project / f"metrics/{missing}.json").unlink()
     monkeypatch.setattr(sys, "argv", ["stages/summarise.py"])
     with pytest.raises(SystemExit) as end:
         errors.run_stage(summarise.main)
     assert end.value.code == 1
-    assert "metrics/evaluate.json" in capsys.readouterr().err
+    assert f"metrics/{missing}.json" in capsys.readouterr().err
+    assert not (project / "metrics/summary.json").exists()

@@ -1,0 +1,199 @@
+"""The scores as a table of plain text: what a person reads at the end of `dvc repro`."""
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+Block = Mapping[str, Any]
+
+WIDTH = 100
+NAME_WIDTH, GROUPS_WIDTH = 13, 21
+RULE = "-" * WIDTH
+MEANING = (
+    "In domain: held-back images of hospitals that trained; unseen: hospitals never learnt from."
+)
+
+
+def lay_out(evaluation: Block, summary: Block, probe: Block, experts: Mapping[str, Block]) -> str:
+    """Lay the scores out as a table, at most 100 columns wide.
+
+    Parameters
+    ----------
+    evaluation, summary, probe : mapping
+        Content of metrics/evaluate.json, summary.json and probe.json.
+    experts : mapping of str to mapping
+        By hospital, how far two experts agree (metrics/harmonise.json); without those hospitals
+        of which no second opinion is published.
+
+    Returns
+    -------
+    str
+        Several lines, the last without a line end. Warnings stand at the end, in a frame.
+    """
+    lines = [MEANING, "", _row(*_HEADINGS), RULE]
+    for part, title, mean in (
+        ("test", "in domain", evaluation["mean_in_domain"]),
+        ("unseen", "unseen", evaluation["mean_unseen"]),
+    ):
+        blocks = evaluation["by_hospital"].items()
+        own = sorted((name, block) for name, block in blocks if block["part"] == part)
+        shortcuts = probe["by_hospital"] if part == "test" else {}
+        for name, block in own:
+            lines += _score_rows(name, title, block, shortcuts.get(name))
+        if len(own) > 1:
+            lines += _score_rows("mean", title, mean, None)
+        if own:
+            lines.append(RULE)
+    for sentence in _conclude(evaluation, summary, probe, experts):
+        lines += textwrap.wrap(sentence, WIDTH, break_on_hyphens=False)
+    return "\n".join([*lines, *_frame(summary["warnings"])])
+
+
+_HEADINGS = (
+    "hospital", "part", "images", "groups", "accuracy", "macro F1", "interval", "baseline",
+    "shortcut",
+)  # fmt: skip
+
+
+def _score_rows(name: str, part: str, block: Block, shortcut: Block | None) -> list[str]:
+    macro_f1 = block["metrics"]["macro_f1"]
+    row = _row(
+        name,
+        part,
+        str(block["n_images"]),
+        _groups(block["n_groups"], block["unit"]),
+        _number(block["metrics"]["accuracy"]["value"]),
+        _number(macro_f1["value"]),
+        _between(macro_f1),
+        _number(block["baseline"]["macro_f1"]),
+        _number(shortcut["balanced_accuracy"]) if shortcut else "",
+    )
+    return [row, *([f"  {block['leaky']}"] if "leaky" in block else [])]
+
+
+def _groups(n_groups: int, units: str) -> str:
+    text = f"{n_groups} {units.replace(' + ', '+')}"
+    return text if len(text) <= GROUPS_WIDTH else f"{n_groups} of several kinds"
+
+
+def _row(*cells: str) -> str:
+    name, part, images, groups, accuracy, f1, span, baseline, shortcut = cells
+    name = name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 2] + ".."
+    return (
+        f"{name:<{NAME_WIDTH}} {part:<9} {images:>6} {groups:<{GROUPS_WIDTH}} {accuracy:>8} "
+        f"{f1:>8} {span:<11} {baseline:>8} {shortcut:>8}"
+    ).rstrip()
+
+
+def _conclude(
+    evaluation: Block, summary: Block, probe: Block, experts: Mapping[str, Block]
+) -> list[str]:
+    return [
+        "Interval: of macro F1, 95 %, by redrawing the groups. " + _say_baseline(evaluation),
+        _say_drop(evaluation),
+        _say_shortcut(summary, probe),
+        _say_covered(summary),
+        *_say_screening(evaluation["screening"]),
+        *_say_patients(evaluation["by_hospital"]),
+        *_say_experts(evaluation["by_hospital"], experts),
+    ]
+
+
+def _say_baseline(evaluation: Block) -> str:
+    answers: dict[str, list[str]] = {}
+    for hospital, block in sorted(evaluation["by_hospital"].items()):
+        answers.setdefault(block["baseline_class"], []).append(hospital)
+    listed = "; ".join(f"{label} at {', '.join(where)}" for label, where in answers.items())
+    return f"Baseline: macro F1 of one answer for every image ({listed})."
+
+
+def _say_drop(evaluation: Block) -> str:
+    drop, worst = evaluation["drop"], evaluation["worst_unseen"]
+    if not drop:
+        reasons = (evaluation.get(name) for name in ("unseen_reason", "in_domain_reason"))
+        return f"No drop can be given: {'; '.join(filter(None, reasons))}."
+    macro_f1 = drop["metrics"]["macro_f1"]
+    return (
+        f"Drop in macro F1, in domain minus unseen: {_number(macro_f1['value'])} "
+        f"({_between(macro_f1)}); worst unseen: {worst['hospital']}."
+    )
+
+
+def _say_shortcut(summary: Block, probe: Block) -> str:
+    score = summary["shortcut"]
+    if score is None:
+        return f"No shortcut score: {summary['shortcut_reason']}."
+    seen, told = score["balanced_accuracy"], summary["hospital_told"]
+    text = (
+        "Shortcut: balanced accuracy of simple models on what must not matter, as the model will "
+        f"see it, out of fold on the training part: {_number(seen['value'])} ({_between(seen)}); "
+        f"chance is {_number(score['baseline'])}."
+    )
+    published = probe["scores"]["published"]["all"]
+    text += f" On the files as published: {_number(published['balanced_accuracy']['value'])}."
+    return text + (f" The hospital is told with {_number(told)}." if told is not None else "")
+
+
+def _say_covered(summary: Block) -> str:
+    share = summary["covered"]
+    if share is None:
+        return f"Hidden cells: {summary['covered_reason']}."
+    return (
+        f"With the cell hidden the model still gives {_number(share['value'])} "
+        f"({_between(share)}) of its {share['n']} confident calls."
+    )
+
+
+def _say_screening(screening: Mapping[str, Block] | None) -> list[str]:
+    return [
+        f"Sick called healthy ({part} part): {block['sick_called_healthy']} of {block['n_sick']} "
+        f"images, sensitivity {_number(block['sensitivity']['value'])} "
+        f"({_between(block['sensitivity'])}); healthy called sick: "
+        f"{block['healthy_called_sick']} of {block['n_healthy']}."
+        for part, block in (screening or {}).items()
+        if block
+    ]
+
+
+def _say_patients(by_hospital: Mapping[str, Block]) -> list[str]:
+    return [
+        f"By patient at {name}: accuracy {_number(block['per_patient']['accuracy']['value'])} "
+        f"({_between(block['per_patient']['accuracy'])}) of "
+        f"{block['per_patient']['n_patients']} patients."
+        for name, block in sorted(by_hospital.items())
+        if block["per_patient"]
+    ]
+
+
+def _say_experts(by_hospital: Mapping[str, Block], experts: Mapping[str, Block]) -> list[str]:
+    return [
+        f"Two experts at {name} agree on {_number(found['agreement']['value'])} of "
+        f"{found['n_images']} images (kappa {_number(found['kappa']['value'])}); the model's kappa "
+        f"there is {_number(by_hospital[name]['metrics']['kappa']['value'])}."
+        for name, found in sorted(experts.items())
+        if name in by_hospital
+    ]
+
+
+def _frame(warnings: list[str]) -> list[str]:
+    if not warnings:
+        return []
+    heading = " WARNING " if len(warnings) == 1 else f" {len(warnings)} WARNINGS "
+    body = [
+        line
+        for warning in warnings
+        for line in textwrap.wrap(
+            warning, WIDTH, initial_indent="! ", subsequent_indent="!   ", break_on_hyphens=False
+        )
+    ]
+    return ["", heading.center(WIDTH, "!"), *body, "!" * WIDTH]
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _between(score: Block) -> str:
+    if score["low"] is None:
+        return "none"
+    return f"{_number(score['low'])}-{_number(score['high'])}"

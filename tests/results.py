@@ -1,0 +1,71 @@
+"""The metrics of a made experiment, as the stages write them."""
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.core import metrics
+
+CLASSES = ["basophil", "eosinophil"]
+SHARE = {"value": 0.25, "low": 0.1, "high": 0.5, "n": 16}
+UNKNOWN = "a_hospital_with_a_very_long_name"
+
+
+def evaluation(unseen: tuple[str, ...] = ("east", UNKNOWN), n: int = 40) -> dict[str, Any]:
+    """What evaluate writes for two training hospitals and the named unseen ones."""
+    rng = np.random.default_rng(1)
+    frames = []
+    for name, part, rate in [
+        ("north", "test", 0.9),
+        ("south", "test", 0.95),
+        *((name, "unseen", 0.7 - 0.2 * place) for place, name in enumerate(unseen)),
+    ]:
+        truth = rng.choice(CLASSES, n)
+        wrong = np.where(truth == CLASSES[0], CLASSES[1], CLASSES[0])
+        frames.append(
+            pd.DataFrame(
+                {
+                    "hospital": name,
+                    "part": part,
+                    "label": truth,
+                    "predicted": np.where(rng.random(n) < rate, truth, wrong),
+                    "group": [f"{name}/{i // 4}" for i in range(n)],
+                    "unit": "patient",
+                }
+            )
+        )
+    scores = metrics.score_hospitals(
+        pd.concat(frames), CLASSES, defaultdict(lambda: "basophil"), 200, 1
+    )
+    content = metrics.report(scores, CLASSES)
+    for block in content["by_hospital"].values():
+        block |= {"per_patient": None, "per_patient_reason": "classes vary within a patient"}
+    return content | {"screening": None, "screening_reason": "no class healthy"}
+
+
+def split() -> dict[str, Any]:
+    nothing = {"value": 0.0, "low": 0.0, "high": 0.1, "n": 80}
+    names = ("twin_in_train", "slide_or_patient_in_train")
+    return {"leaks": {"all": dict.fromkeys(names, nothing)}}
+
+
+def probe(**changes: Any) -> dict[str, Any]:
+    score = {
+        "balanced_accuracy": {"value": 0.61, "low": 0.55, "high": 0.67},
+        "auc": {"value": 0.66, "low": 0.6, "high": 0.7},
+        "baseline": 0.5,
+    }
+    return {
+        "shortcut_score": score,
+        "hospital_told": score,
+        "by_hospital": {name: {"balanced_accuracy": 0.58} for name in ("north", "south")},
+        "scores": {"published": {"all": score}},
+        "warnings": [],
+        **changes,
+    }
+
+
+def cover(**changes: Any) -> dict[str, Any]:
+    return {"all": {"keeps_confident_call": SHARE}, "flagged": [], **changes}
