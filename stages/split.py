@@ -1,12 +1,17 @@
 """split: decide which images train, tune and test. labels -> split, metrics/split.json."""
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 
-from stages.core import params, splitting, twins
+from stages.core import balance, hospitals, leaks, params, splitting, twins
 from stages.core.errors import run_stage
 from stages.core.store import write_metrics
 from stages.core.tables import IMAGES, LABELS, SPLIT
+
+COLUMNS = [
+    "image_id", "hospital", "label", "patient", "slide", "group", "official_part", "keep",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -14,20 +19,27 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Write data/split.parquet and metrics/split.json."""
     rule = params.load("hospitals", "split", "filter", "seed")
-    labels = LABELS.read(columns=["image_id", "hospital", "label", "group", "keep"])
-    kept = labels[labels["keep"]].drop(columns="keep")
+    labels = LABELS.read(columns=COLUMNS)
+    plans = splitting.plan_hospitals(rule.split, _read_official_parts(rule.split))
     hashes = IMAGES.read_all(rule.hospitals, ["image_id", "phash"])
-    images = kept.merge(hashes, on="image_id", validate="one_to_one")
-    images["part"] = splitting.assign_parts(images, rule.split, rule.seed)
+    images = labels[labels["keep"]].merge(hashes, on="image_id", validate="one_to_one")
+    placed = splitting.assign_parts(images, plans, rule.seed)
+    images = images.join(placed)
     find = partial(twins.group_twins, max_bits=rule.filter.twin_bits)
     images["twin_group"] = splitting.group_twins(images, find)
-    images[["part", "left_out_reason"]] = splitting.leave_out_twins(images)
-    split = images.drop(columns="phash")
-    splitting.require_trainable(split, rule.hospitals)
-    SPLIT.write(split)
-    metrics = splitting.report(split)
+    if rule.split.method not in leaks.LEAKY:
+        images[placed.columns] = splitting.leave_out_twins(images)
+    splitting.require_trainable(images, rule.hospitals, plans)
+    metrics = balance.report(images, rule.split, plans)
+    SPLIT.write(images[SPLIT.schema.names])
     write_metrics("split", metrics)
     log.info("split: %s", metrics["n_by_part"])
+
+
+def _read_official_parts(rule: params.SplitParams) -> Mapping[str, Mapping[str, str]]:
+    if rule.method not in splitting.PUBLISHED:
+        return {}
+    return {name: hospitals.load(name).layout.official_parts for name in rule.train_hospitals}
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from stages.core.errors import MAX_NAMED, TableError, name_some
 from stages.core.tables import Table
 
 SUITES = Path("data/expectations")
-COVERED = ("images", "quality", "labels", "split")
 
 
 @dataclass(frozen=True)
@@ -69,91 +68,6 @@ def columns_to_check(table: Table) -> list[str]:
         for field in table.schema
         if not (pa.types.is_binary(field.type) or pa.types.is_fixed_size_binary(field.type))
     ]
-
-
-def derive_frames(frames: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Build the frames that tell what no single row can; each has a suite of its own.
-
-    `frames` needs ``images``, ``quality``, ``labels`` and ``split``.
-    """
-    split = frames["split"]
-    return {
-        "split_groups": count_sides(split, "group"),
-        "split_patients": count_sides(name_patients(frames["labels"], split), "patient"),
-        "split_twins": count_sides(split, "twin_group"),
-        "coverage": compare_coverage(frames),
-    }
-
-
-def count_sides(split: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Count the sides on which each group stands.
-
-    Parameters
-    ----------
-    split : pandas.DataFrame, shape (n_images, n_columns)
-        Needs ``part`` and `by`, the column that names the group.
-    by : str
-        Its name.
-
-    Returns
-    -------
-    pandas.DataFrame, shape (n_groups, 2)
-        `by` and ``n_sides``, of train, valid, test and unseen: a picture that is left out reaches
-        no model and no score, so it stands on no side.
-    """
-    sided = split[split["part"] != "left_out"]
-    return sided.groupby(by, sort=True)["part"].nunique().rename("n_sides").reset_index()
-
-
-def name_patients(labels: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
-    """Join the part of each picture with its patient, ``<hospital>/<patient>``, where published.
-
-    Notes
-    -----
-    Groups are made from patients, so this follows from the groups standing on one side as long
-    as they are made rightly; it is the check that does not take that for granted.
-    """
-    known = labels.loc[labels["patient"].notna(), ["image_id", "hospital", "patient"]]
-    joined = known.merge(split[["image_id", "part"]], on="image_id")
-    return joined.assign(patient=joined["hospital"] + "/" + joined["patient"])
-
-
-def compare_coverage(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Tell of each picture of any table whether the tables agree on it.
-
-    Parameters
-    ----------
-    frames : mapping of str to pandas.DataFrame
-        Needs ``images``, ``quality``, ``labels`` and ``split``.
-
-    Returns
-    -------
-    pandas.DataFrame, shape (n_images, 7)
-        ``image_id``; ``in_images``, ``in_quality``, ``in_labels``: the table has it;
-        ``split_agrees``: the split has it if, and only if, the labels keep it; ``label_agrees``:
-        labels and split give it one label; ``hospital_agrees``: every table's hospital is the
-        one that its image_id begins with.
-    """
-    covered = [frames[name][["image_id", "hospital"]] for name in COVERED]
-    named = pd.concat(covered, ignore_index=True).drop_duplicates()
-    strangers = named["image_id"].str.split("/", n=1).str[0] != named["hospital"]
-    image_ids = named["image_id"].drop_duplicates().sort_values(ignore_index=True)
-    present = {name: image_ids.isin(frames[name]["image_id"]) for name in COVERED}
-    labels, split = frames["labels"], frames["split"]
-    kept = image_ids.isin(labels.loc[labels["keep"].eq(True), "image_id"])
-    both = labels[["image_id", "label"]].merge(split[["image_id", "label"]], on="image_id")
-    relabelled = both.loc[both["label_x"].ne(both["label_y"]), "image_id"]
-    return pd.DataFrame(
-        {
-            "image_id": image_ids,
-            "in_images": present["images"],
-            "in_quality": present["quality"],
-            "in_labels": present["labels"],
-            "split_agrees": present["split"] == kept,
-            "label_agrees": ~image_ids.isin(relabelled),
-            "hospital_agrees": ~image_ids.isin(named.loc[strangers, "image_id"]),
-        }
-    )
 
 
 def read_suite(table: str) -> list[dict[str, Any]]:

@@ -1,21 +1,21 @@
-"""Which pictures must stand on one side: of one patient, one slide, or near twins."""
+"""Which pictures must stand on one side: of one patient, slide or field, or near twins."""
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-UNITS = ("patient", "slide", "twins", "image")
+UNITS = ("patient", "slide", "field", "twins", "image")
 
 
 def group_images(pictures: pd.DataFrame, copies: pd.DataFrame) -> pd.DataFrame:
-    """Join the pictures of one hospital that share a patient, a slide, a twin or a copy.
+    """Join the pictures of one hospital that share a patient, a slide, a field, a twin or a copy.
 
     Parameters
     ----------
     pictures : pandas.DataFrame, shape (n_images, n_columns)
-        Of one hospital; needs ``image_id``, ``patient``, ``slide``, ``twin_group`` and
-        ``pixel_sha256``, of which patient and slide may be empty.
+        Of one hospital; needs ``image_id``, ``patient``, ``slide``, ``field``, ``twin_group`` and
+        ``pixel_sha256``, of which patient, slide and field may be empty.
     copies : pandas.DataFrame, shape (n_copies, n_columns)
         Rejected pictures with the pixels of another one; needs ``patient``, ``slide`` and
         ``pixel_sha256``. They are in no group, but tell whose pictures belong together.
@@ -24,27 +24,29 @@ def group_images(pictures: pd.DataFrame, copies: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame, shape (n_images, 2)
         On the index of `pictures`: ``group``, the smallest image_id of the group, and ``unit``,
-        the widest thing known of the picture (patient, slide, twins, image).
+        the widest thing known of the picture (patient, slide, field, twins, image).
 
     Notes
     -----
     Pictures of one smear share stain and camera, so that a split by picture measures memory of
     the smear. Two patients who share one picture become one group: which of them it shows cannot
     be known. A slide joins only pictures without a patient: its name is often a number that
-    starts anew with each patient, and one slide holds one patient's blood.
+    starts anew with each patient, and one slide holds one patient's blood. In the same way a
+    field of view, whose name starts anew on each slide, joins only images of which neither
+    patient nor slide is known.
     """
     names = ["patient", "slide", "pixel_sha256"]
-    known = pd.concat([pictures[names].astype(object), copies[names].astype(object)])
+    known = pd.concat([pictures[[*names, "field"]].astype(object), copies[names].astype(object)])
     known = known.reset_index(drop=True)
     twins = pictures["twin_group"].astype(object).reset_index(drop=True).reindex(known.index)
     lone_slide = known["slide"].where(known["patient"].isna())
-    links = [twins, known["patient"], lone_slide, known["pixel_sha256"]]
+    lone_field = known["field"].where(known["patient"].isna() & known["slide"].isna())
+    links = [twins, known["patient"], lone_slide, lone_field, known["pixel_sha256"]]
     component = join_by(len(known), links)[: len(pictures)]
     group = pictures["image_id"].groupby(component).transform("min")
     has_twin = pictures["twin_group"].duplicated(keep=False)
-    unit = np.select(
-        [pictures["patient"].notna(), pictures["slide"].notna(), has_twin], UNITS[:3], UNITS[3]
-    )
+    is_known = [pictures[name].notna() for name in ("patient", "slide", "field")]
+    unit = np.select([*is_known, has_twin], UNITS[:-1], UNITS[-1])
     return pd.DataFrame({"group": group, "unit": unit}, index=pictures.index)
 
 

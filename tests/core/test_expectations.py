@@ -3,18 +3,16 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from stages.core import expectations, tables
+from stages.core import expectations, grouping, tables
+from stages.core.crosschecks import derive_frames
 from stages.core.errors import TableError
-from stages.core.expectations import Finding, check, check_all, derive_frames, read_suite
+from stages.core.expectations import Finding, check, check_all, read_suite
+from tests.core.good_tables import IDS, Defect, good_balance, good_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = sorted(path.stem for path in (ROOT / "data" / "expectations").glob("*.json"))
@@ -25,8 +23,6 @@ TABLES = {
     "labels": tables.LABELS,
     "split": tables.SPLIT,
 }
-IDS = ["north/a/1.png", "north/a/2.png", "south/b/1.png", "south/b/2.png"]
-HOSPITALS = ["north", "north", "south", "south"]
 
 
 @pytest.fixture(autouse=True)
@@ -34,129 +30,9 @@ def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def good_tables() -> dict[str, pd.DataFrame]:
-    """Two hospitals of two pictures; the last picture is dropped, the third left out as a twin."""
-    common = {"image_id": IDS, "hospital": HOSPITALS}
-    paths = [name.split("/", 1)[1] for name in IDS]
-    images = pd.DataFrame(
-        {
-            **common,
-            "path": paths,
-            "published_label": ["a", "a", "b", None],
-            "patient": ["p1", None, "p1", None],
-            "slide": [None] * 4,
-            "diagnosis": [None] * 4,
-            "official_part": [None] * 4,
-            "sha256": [digit * 64 for digit in "0123"],
-            "pixel_sha256": [digit * 64 for digit in "4564"],
-            "width": [64, 64, 64, 64],
-            "height": [64, 64, 64, 64],
-            "format": ["png"] * 4,
-            "mode": ["RGB"] * 4,
-            "twin_group": IDS,
-            "warnings": [[], [], [], ["near_twin"]],
-        }
-    )
-    rejected = pd.DataFrame(
-        {
-            "image_id": ["north/a/3.png", "south/b/3.png"],
-            "hospital": ["north", "south"],
-            "path": ["a/3.png", "b/3.png"],
-            "published_label": ["a", None],
-            "patient": ["p1", None],
-            "slide": None,
-            "pixel_sha256": None,
-            "reason": ["empty", "blank"],
-            "detail": ["no bytes", "one colour"],
-        }
-    )
-    labels = pd.DataFrame(
-        {
-            **common,
-            "published_label": images["published_label"],
-            "cell_type": ["monocyte", "monocyte", "basophil", None],
-            "label": ["monocyte", "monocyte", "basophil", None],
-            "patient": images["patient"],
-            "slide": [None] * 4,
-            "group": IDS,
-            "unit": ["patient", "image", "patient", "image"],
-            "official_part": [None] * 4,
-            "keep": [True, True, True, False],
-            "drop_reason": [None, None, None, "no published label"],
-        }
-    )
-    split = pd.DataFrame(
-        {
-            "image_id": IDS[:3],
-            "hospital": HOSPITALS[:3],
-            "label": ["monocyte", "monocyte", "basophil"],
-            "group": IDS[:3],
-            "twin_group": [IDS[0], IDS[1], IDS[0]],
-            "part": ["train", "test", "left_out"],
-            "left_out_reason": [None, None, f"twin of {IDS[0]} in train"],
-        }
-    )
-    return {
-        "images": images,
-        "rejected": rejected,
-        "quality": good_quality(),
-        "labels": labels,
-        "split": split,
-    }
-
-
-def good_quality() -> pd.DataFrame:
-    """Measures of the four pictures; no cell was found in the second."""
-    of_cell = {
-        "centre_x": 30.0,
-        "centre_y": 31.0,
-        "cell_radius": 20.0,
-        "nucleus_radius": 12.0,
-        "nucleus_share": 0.36,
-        "nucleus_lobes": 2.0,
-        "nucleus_solidity": 0.9,
-        "nucleus_od": 0.8,
-        "cytoplasm_od_r": 0.2,
-        "cytoplasm_od_g": 0.2,
-        "cytoplasm_od_b": 0.1,
-        "mask_iou": 0.9,
-    }
-    columns: dict[str, object] = {"image_id": IDS, "hospital": HOSPITALS}
-    for name in tables.QUALITY.schema.names[2:]:
-        if name in of_cell:
-            columns[name] = [of_cell[name], None, of_cell[name], of_cell[name]]
-        else:
-            columns[name] = [0.5] * 4
-    columns["has_cell"] = [True, False, True, True]
-    columns["flags"] = [[], ["no_cell"], [], []]
-    return pd.DataFrame(columns)
-
-
 def good_frames() -> dict[str, pd.DataFrame]:
     frames = good_tables()
-    return frames | derive_frames(frames)
-
-
-@dataclass(frozen=True)
-class Defect:
-    """A value that one cell must not have: given, or taken over from the same column of a row."""
-
-    column: str
-    value: object = None
-    row: int = 0
-    taken_from: int | None = None
-
-    @property
-    def rows(self) -> list[int]:
-        """Rows that then break an expectation."""
-        return [self.row] if self.taken_from is None else sorted([self.row, self.taken_from])
-
-    def plant(self, frame: pd.DataFrame) -> pd.DataFrame:
-        values = frame[self.column].astype(object).tolist()
-        values[self.row] = self.value if self.taken_from is None else values[self.taken_from]
-        kind = frame[self.column].dtype if self.value is not None else object
-        kind = kind if kind in ("float64", "int64", "bool") else object
-        return frame.assign(**{self.column: pd.Series(values, index=frame.index, dtype=kind)})
+    return frames | derive_frames(frames, good_balance())
 
 
 put = Defect
@@ -238,10 +114,23 @@ DEFECTS: dict[tuple[str, str, str], list[Defect]] = {
     ("split", "part", IN_SET): [put("part", "training")],
     ("split", "left_out_reason", NOT_NULL): [put("left_out_reason", None, row=2)],
     ("split", "left_out_reason", NULL): [put("left_out_reason", f"twin of {IDS[2]} in train")],
-    ("split", "left_out_reason", REGEX): [put("left_out_reason", "no room", row=2)],
+    ("split", "left_out_reason", REGEX): [
+        put("left_out_reason", text, row=2)
+        for text in (
+            "no room",
+            f"twin of {IDS[0]} in unseen",
+            f"group of {IDS[0]} in train",
+            "no official part here",
+            "official part A is part of ours",
+        )
+    ],
     ("split_groups", "n_sides", IN_SET): [put("n_sides", 2)],
     ("split_patients", "n_sides", IN_SET): [put("n_sides", 2)],
+    ("split_slides", "n_sides", IN_SET): [put("n_sides", 2)],
     ("split_twins", "n_sides", IN_SET): [put("n_sides", 2)],
+    ("split_parts", "n_images", BETWEEN): [put("n_images", 0)],
+    ("split_sizes", "as_asked", IN_SET): [put("as_asked", False)],
+    ("split_classes", "accounted", IN_SET): [put("accounted", False)],
     **{
         ("coverage", name, IN_SET): [put(name, False)]
         for name in (
@@ -284,7 +173,7 @@ def rename_keys(frame: pd.DataFrame, number: int) -> pd.DataFrame:
     """Give a copy of the good rows keys of its own, so that many copies stand in one frame."""
     renamed = {
         name: frame[name].str.replace("/", f"/{number}_", n=1)
-        for name in ("image_id", "group", "patient", "twin_group")
+        for name in ("image_id", "group", "owner", "twin_group", "place")
         if name in frame and frame[name].notna().all()
     }
     if "pixel_sha256" in frame:
@@ -365,12 +254,13 @@ def test_suites_follow_the_data_dictionary() -> None:
         assert columns[0]["kwargs"]["column_list"] == expectations.columns_to_check(table)
     sets = {
         (name, entry["kwargs"]["column"]): set(entry["kwargs"]["value_set"])
-        for name in ("rejected", "split")
+        for name in ("rejected", "labels", "split")
         for entry in read_suite(name)
         if entry["type"] == IN_SET
     }
     assert sets == {
         ("rejected", "reason"): set(tables.REASONS),
+        ("labels", "unit"): set(grouping.UNITS),
         ("split", "part"): set(tables.PARTS),
     }
 
@@ -485,74 +375,6 @@ def test_a_wrong_suite_file_is_one_line_with_a_way_out(
     with pytest.raises(TableError, match=message) as caught:
         read_suite("missing")
     assert "Take the file from git again" in str(caught.value)
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(tables.PARTS)), max_size=20),
-    st.randoms(use_true_random=False),
-)
-def test_count_sides_counts_distinct_parts_but_left_out(rows: list, random: object) -> None:
-    """Each group has as many sides as it has parts; left_out is none, row order is nothing."""
-    expected: dict[str, set[str]] = {}
-    for group, part in rows:
-        if part != "left_out":
-            expected.setdefault(group, set()).add(part)
-    random.shuffle(rows)
-    counted = expectations.count_sides(pd.DataFrame(rows, columns=["group", "part"]), "group")
-    assert dict(zip(counted["group"], counted["n_sides"], strict=True)) == {
-        group: len(parts) for group, parts in expected.items()
-    }
-
-
-def test_derived_frames_of_good_tables() -> None:
-    """Patients of one name in two hospitals are two; a left-out picture stands on no side."""
-    derived = derive_frames(good_tables())
-    assert derived["split_groups"]["group"].tolist() == IDS[:2]
-    assert derived["split_twins"]["twin_group"].tolist() == IDS[:2]
-    assert derived["split_patients"]["patient"].tolist() == ["north/p1"]
-    assert derived["coverage"]["image_id"].tolist() == IDS
-    assert derived["coverage"].drop(columns="image_id").to_numpy().all()
-
-
-def lose(name: str) -> Callable[[dict[str, pd.DataFrame]], None]:
-    def plant(frames: dict[str, pd.DataFrame]) -> None:
-        frames[name] = frames[name].iloc[1:]
-
-    return plant
-
-
-def change(name: str, defect: Defect) -> Callable[[dict[str, pd.DataFrame]], None]:
-    def plant(frames: dict[str, pd.DataFrame]) -> None:
-        frames[name] = defect.plant(frames[name])
-
-    return plant
-
-
-@pytest.mark.parametrize(
-    ("plant", "expected"),
-    [
-        (lose("images"), {"coverage.in_images"}),
-        (lose("quality"), {"coverage.in_quality"}),
-        (lose("labels"), {"coverage.in_labels", "coverage.split_agrees"}),
-        (lose("split"), {"coverage.split_agrees"}),
-        (change("labels", put("keep", False)), {"coverage.split_agrees"}),
-        (change("split", put("label", "basophil")), {"coverage.label_agrees"}),
-        (change("quality", put("hospital", "south")), {"coverage.hospital_agrees"}),
-        (change("split", put("group", IDS[0], row=1)), {"split_groups.n_sides"}),
-        (change("split", put("twin_group", IDS[0], row=1)), {"split_twins.n_sides"}),
-        (change("labels", put("patient", "p1", row=1)), {"split_patients.n_sides"}),
-        (change("split", put("part", "unseen", row=2)), {"split_twins.n_sides"}),
-    ],
-)
-def test_disagreeing_tables_and_leaks_are_found(
-    plant: Callable[[dict[str, pd.DataFrame]], None], expected: set[str]
-) -> None:
-    """A picture lost between two tables, or a group on two sides, is seen where it should be."""
-    frames = good_tables()
-    plant(frames)
-    found = [finding for finding in check_all(derive_frames(frames)) if not finding.success]
-    assert {f"{finding.table}.{finding.column}" for finding in found} == expected
-    assert all(finding.offenders for finding in found)
 
 
 def test_summary_counts_by_table() -> None:

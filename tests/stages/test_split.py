@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from stages import harmonise, split
 from stages.core.errors import SplitError
-from stages.core.tables import SPLIT
+from stages.core.tables import LABELS, SPLIT
 from tests.stages.cohort import picture_rows, write_label_map, write_pictures, write_project
 
 
@@ -37,7 +38,14 @@ def test_every_kept_picture_has_one_part():
     assert result.groupby("group")["part"].nunique().max() == 1
     metrics = json.loads(Path("metrics/split.json").read_text())
     assert sum(metrics["n_by_part"].values()) == 216
-    assert metrics["leaks"]["share_of_test_with_twin_in_train"] == 0
+    assert (metrics["method"], metrics["fold"]) == ("grouped", None)
+    leak = metrics["leaks"]["all"]
+    assert (leak["twin_in_train"]["value"], leak["patient_in_train"]["value"]) == (0, 0)
+    assert (
+        leak["n_tested"]
+        == leak["twin_in_train"]["n"]
+        == len(result.query("part in ['test', 'unseen']"))
+    )
 
 
 def test_a_planted_twin_in_the_unseen_hospital_is_left_out():
@@ -59,6 +67,81 @@ def test_adding_a_hospital_moves_nobody():
     after = run(pd.concat([pictures, picture_rows("d")])).set_index("image_id")["part"]
     known = before.index[~before.index.str.startswith("c/")]
     assert after[known].equals(before[known])
+
+
+def choose(**changes):
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["split"] |= changes
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+
+
+def publish_parts(pictures, **official_parts):
+    """Give hospital a two parts, patients apart but for one; b says nothing."""
+    is_a = pictures["hospital"] == "a"
+    pictures.loc[is_a, "official_part"] = "learn"
+    pictures.loc[is_a & (pictures["patient"] >= "p09"), "official_part"] = "check"
+    last_of_p00 = pictures.index[is_a & (pictures["patient"] == "p00")][-1]
+    pictures.loc[last_of_p00, "official_part"] = "check"
+    block = {"title": "A", "licence": "none", "citation": "none", "folder": "a"}
+    blocks = {name: dict(block) for name in "abc"}
+    blocks["a"]["layout"] = {"official_parts": official_parts}
+    Path("data/hospitals.yaml").write_text(yaml.safe_dump(blocks))
+
+
+def test_a_cohort_follows_the_publisher_and_keeps_groups_whole():
+    pictures = three_hospitals()
+    publish_parts(pictures, learn="train", check="test")
+    choose(method="cohort")
+    result = run(pictures).set_index("image_id")
+    metrics = json.loads(Path("metrics/split.json").read_text())
+    assert metrics["method_by_hospital"] == {"b": "grouped"}
+    official = LABELS.read().set_index("image_id")["official_part"]
+    own = result[result["hospital"] == "a"]
+    assert (own["part"] == "test").equals(official[own.index] == "check")
+    left = own[own["part"] == "left_out"]
+    assert left["left_out_reason"].tolist() == ["group of a/p00/5.jpg in test"] * 5
+    assert metrics["n_left_out_by_reason"] == {"group in test": 5}
+    assert (own["part"] == "valid").any()
+    assert metrics["leaks"]["all"]["patient_in_train"]["value"] == 0
+
+
+def test_official_parts_are_left_as_they_are_and_their_leak_is_measured():
+    """The one image of a patient who also trains is tested; no twin is left out."""
+    pictures = three_hospitals()
+    publish_parts(pictures, learn="train", check="test")
+    first, second = pictures.index[pictures["image_id"].isin(["a/p01/0.jpg", "c/p01/0.jpg"])]
+    pictures.loc[second, "phash"] = pictures.loc[first, "phash"]
+    choose(method="official")
+    result = run(pictures)
+    assert (result["part"] != "left_out").all()
+    metrics = json.loads(Path("metrics/split.json").read_text())
+    assert metrics["method_by_hospital"] == {"b": "random"}
+    leaks = metrics["leaks"]["by_hospital"]
+    share = leaks["a"]["patient_in_train"]
+    assert (share["value"], share["n"]) == (pytest.approx(1 / 19, abs=1e-6), 19)
+    assert leaks["a"]["slide_in_train"] is None
+    if result.set_index("image_id").loc["a/p01/0.jpg", "part"] == "train":
+        assert leaks["c"]["twin_in_train"]["value"] == pytest.approx(1 / 72, abs=1e-6)
+
+
+def test_folds_test_every_image_once():
+    pictures = three_hospitals()
+    times = pd.Series(0, index=sorted(pictures.loc[pictures["hospital"] != "c", "image_id"]))
+    for fold in range(3):
+        choose(folds=3, fold=fold)
+        result = run(pictures).set_index("image_id")
+        times[result.index[result["part"] == "test"]] += 1
+    assert (times == 1).all()
+
+
+def test_leaving_hospitals_out_tests_others_than_train():
+    choose(method="leave_hospitals_out", train_hospitals=["a", "b", "c"], folds=3, fold=1)
+    result = run(three_hospitals())
+    parts = result.groupby("hospital")["part"].agg(lambda part: "+".join(sorted(set(part))))
+    assert parts.to_dict() == {"a": "train+valid", "b": "unseen", "c": "train+valid"}
+    choose(fold=None)
+    with pytest.raises(SplitError, match=r"all of them train: a, b, c"):
+        split.main()
 
 
 def test_a_class_that_cannot_be_learnt_stops_and_writes_nothing():

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from stages import validate
-from stages.core import tables
+from stages.core import store, tables
 from stages.core.errors import TableError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,8 +34,11 @@ def write_hospital(hospital: str) -> None:
         published_label="a",
         patient=[f"{hospital} p1", None],
         slide=None,
+        field=None,
         diagnosis=None,
         official_part=None,
+        expert_1=None,
+        expert_2=None,
         sha256=[digit + "a" * 63, digit + "b" * 63],
         pixel_sha256=[digit + "c" * 63, digit + "d" * 63],
         width=64,
@@ -79,13 +82,16 @@ def write_labels_and_split(**changed: object) -> None:
         drop_reason=None,
     )
     tables.LABELS.write(labels)
-    split = labels[["image_id", "hospital", "label", "group"]].assign(
-        twin_group=own["image_id"],
-        part=["train", "test", "unseen", "unseen"],
-        left_out_reason=None,
-        **changed,
-    )
+    placed = {
+        "twin_group": own["image_id"],
+        "part": ["train", "test", "unseen", "unseen"],
+        "left_out_reason": None,
+    }
+    split = labels[["image_id", "hospital", "label", "group"]].assign(**(placed | changed))
     tables.SPLIT.write(split)
+    half = {"asked": 0.5, "tolerance": 0.01}
+    sizes = {"north": {"train": half, "test": half}}
+    store.write_metrics("split", {"sizes": sizes, "absent": []})
 
 
 @pytest.fixture
@@ -110,6 +116,7 @@ def test_good_tables_give_the_same_metrics_every_time() -> None:
     first = METRICS.read_bytes()
     content = json.loads(first)
     assert content["n_failed"] == 0
+    assert content["not_checked"] == {}
     rows = {name: counted["n_rows"] for name, counted in content["by_table"].items()}
     assert rows == {
         "images": 4,
@@ -119,7 +126,11 @@ def test_good_tables_give_the_same_metrics_every_time() -> None:
         "split": 4,
         "split_groups": 4,
         "split_patients": 2,
+        "split_slides": 0,
         "split_twins": 4,
+        "split_parts": 2,
+        "split_sizes": 3,
+        "split_classes": 2,
         "coverage": 4,
     }
     suites = sorted(path.stem for path in Path("data/expectations").glob("*.json"))
@@ -134,7 +145,6 @@ def test_good_tables_give_the_same_metrics_every_time() -> None:
 @pytest.mark.usefixtures("project")
 def test_a_group_on_two_sides_stops_the_run_and_leaves_no_metrics() -> None:
     """The message names suite, column and group; metrics of an earlier, good run are gone."""
-    METRICS.parent.mkdir()
     METRICS.write_text('{"n_failed": 0}', encoding="utf-8")
     write_labels_and_split(
         group=["north/a/1.png", "north/a/1.png", "south/a/1.png", "south/a/2.png"]
@@ -145,6 +155,27 @@ def test_a_group_on_two_sides_stops_the_run_and_leaves_no_metrics() -> None:
         validate.main()
     assert "1 row, first north/a/1.png" in str(caught.value)
     assert not METRICS.exists()
+
+
+@pytest.mark.parametrize("method", ["random", "official"])
+def test_what_a_leaky_method_cannot_fulfil_is_not_checked(project: Path, method: str) -> None:
+    """The same table that is refused above passes by name, and the metrics say what was skipped."""
+    write_labels_and_split(
+        group=["north/a/1.png", "north/a/1.png", "south/a/1.png", "south/a/2.png"]
+    )
+    content = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    content["split"]["method"] = method
+    Path("params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    validate.main()
+    written = json.loads(METRICS.read_text(encoding="utf-8"))
+    assert sorted(written["not_checked"]) == [
+        "split_groups", "split_patients", "split_slides", "split_twins",
+    ]  # fmt: skip
+    assert not set(written["not_checked"]) & set(written["by_table"])
+    assert f"split.method {method} " in written["not_checked"]["split_groups"]
+    write_labels_and_split(part=["train", "train", "unseen", "unseen"])
+    with pytest.raises(TableError, match=r"3 of \d+ expectations do not hold: split_parts"):
+        validate.main()
 
 
 @pytest.mark.usefixtures("project")
