@@ -1,12 +1,32 @@
 """Published label -> cell type -> class of the chosen taxonomy, with a reason for every drop."""
 
+import difflib
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from stages.core.errors import TableError
-from stages.core.taxonomy import Taxonomy, to_cell_type, to_label
+from stages.core.errors import ParamsError, TableError
+from stages.core.taxonomy import COARSE, Taxonomy, to_cell_type, to_label
+
+
+def require_partial_known(partial: Sequence[str], hospitals: Sequence[str]) -> None:
+    """Stop where ``partial`` excuses a hospital that the experiment does not have.
+
+    Raises
+    ------
+    ParamsError
+        With the nearest name: a misspelt one would leave the counts of its hospital unexcused.
+    """
+    for name in partial:
+        if name not in hospitals:
+            near = difflib.get_close_matches(name, hospitals, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ParamsError(
+                f"params.yaml, partial: {name!r} is not in hospitals.{hint} Take it out, or "
+                f"correct it; hospitals: {', '.join(hospitals)}."
+            )
 
 
 def count_labels(kept: pd.Series, rejected: pd.Series) -> Counter[str]:
@@ -15,6 +35,46 @@ def count_labels(kept: pd.Series, rejected: pd.Series) -> Counter[str]:
     A published count is of files: a truncated or doubled one counts as well.
     """
     return Counter([*kept.dropna(), *rejected.dropna()])
+
+
+def list_unused(observed: Mapping[str, int], label_map: pd.DataFrame) -> list[str]:
+    """Return the labels of the map that no image bears, usable or not; sorted."""
+    return sorted(set(label_map["published_label"]) - set(observed))
+
+
+def count_coarse(cell_type: pd.Series, taxonomy: Taxonomy) -> dict[str, dict[str, object]]:
+    """Count the images whose label is too coarse for the classes.
+
+    Parameters
+    ----------
+    cell_type : pandas.Series of str, shape (n_images,)
+        Missing where dropped or not published.
+    taxonomy : Taxonomy
+        By diagnosis no label is too coarse.
+
+    Returns
+    -------
+    dict
+        By coarse cell type that occurs: ``n_images``, ``label`` (the class they are put in; None:
+        dropped) and ``finer_labels``, the classes of the finer cell types. A coarse cell type is
+        left out where all of these are its own class.
+
+    Notes
+    -----
+    An image published as neutrophil is a band or a segmented one. To call it either is to guess,
+    and a publisher's coarse images often differ from the others in more than the cell: Barcelona's
+    are of another size.
+    """
+    if taxonomy.by == "diagnosis":
+        return {}
+    counts = Counter(cell_type.dropna())
+    found: dict[str, dict[str, object]] = {}
+    for coarse, finer in COARSE.items():
+        own = taxonomy.class_of.get(coarse)
+        labels = sorted({taxonomy.class_of[name] for name in finer if name in taxonomy.class_of})
+        if counts[coarse] and labels and labels != [own]:
+            found[coarse] = {"n_images": counts[coarse], "label": own, "finer_labels": labels}
+    return found
 
 
 def label_images(
@@ -45,12 +105,12 @@ def label_images(
     """
     published = pictures["published_label"]
     cell_type = to_cell_type(hospital, published, label_map)
+    label = to_label(pictures.assign(cell_type=cell_type), taxonomy)
     if taxonomy.by == "diagnosis":
-        label = to_label(pictures["diagnosis"], taxonomy)
-        why = pictures["diagnosis"].map(lambda name: f"diagnosis {name} is in no class")
-        why = why.where(pictures["diagnosis"].notna(), "no diagnosis published")
+        pairs = zip(pictures["diagnosis"], cell_type, strict=True)
+        reasons = [_why_by_diagnosis(diagnosis, kind, taxonomy) for diagnosis, kind in pairs]
+        why = pd.Series(reasons, index=pictures.index, dtype=object)
     else:
-        label = to_label(cell_type, taxonomy)
         mapped = dict(zip(label_map["published_label"], label_map["reason"], strict=True))
         why = published.map(mapped)
         why = why.where(cell_type.isna(), "no class for " + cell_type.astype(object).fillna(""))
@@ -84,7 +144,9 @@ def require_classes(labels: pd.DataFrame, taxonomy: str) -> list[str]:
     return classes
 
 
-def report(labels: pd.DataFrame, taxonomy: str) -> dict[str, object]:
+def report(
+    labels: pd.DataFrame, taxonomy: str, remarks: Mapping[str, Mapping[str, object]]
+) -> dict[str, object]:
     """Count pictures, classes, drops and groups, for all and for each hospital.
 
     Parameters
@@ -93,6 +155,8 @@ def report(labels: pd.DataFrame, taxonomy: str) -> dict[str, object]:
         Columns of `tables.LABELS`.
     taxonomy : str
         Its name.
+    remarks : mapping of str to mapping
+        By hospital, what else its block says.
     """
     kept = labels[labels["keep"]]
     return {
@@ -110,10 +174,20 @@ def report(labels: pd.DataFrame, taxonomy: str) -> dict[str, object]:
                 "n_by_drop_reason": _count(own["drop_reason"].dropna()),
                 "n_groups": int(own.loc[own["keep"], "group"].nunique()),
                 "n_images_by_unit": _count(own["unit"]),
+                **remarks[str(hospital)],
             }
             for hospital, own in labels.groupby("hospital")
         },
     }
+
+
+def _why_by_diagnosis(diagnosis: str | None, cell_type: str | None, taxonomy: Taxonomy) -> str:
+    if pd.isna(diagnosis):
+        return "no diagnosis published"
+    if diagnosis not in taxonomy.class_of:
+        return f"diagnosis {diagnosis} is in no class"
+    kind = "untyped image" if pd.isna(cell_type) else cell_type
+    return f"only: {taxonomy.name} takes no {kind} of {diagnosis}"
 
 
 def _count(values: pd.Series) -> dict[str, int]:

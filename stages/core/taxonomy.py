@@ -9,7 +9,7 @@ import csv
 import difflib
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -20,8 +20,14 @@ from stages.core.errors import MAX_NAMED, HospitalError
 LABELS_FOLDER = Path("data/labels")
 TAXONOMIES_FILE = Path("data/taxonomies.csv")
 LABEL_COLUMNS = ("published_label", "cell_type", "reason", "expected", "source")
-TAXONOMY_COLUMNS = ("taxonomy", "by", "value", "label", "note")
+TAXONOMY_COLUMNS = ("taxonomy", "by", "value", "label", "only", "note")
 VOCABULARY = "cell_types"  # the taxonomy that lists every cell type, each a class of its own
+# Cell types that a publisher gave where finer ones exist.
+COARSE = {
+    "blast": ("lymphoblast", "monoblast", "myeloblast"),
+    "immature_granulocyte": ("metamyelocyte", "myelocyte", "promyelocyte"),
+    "neutrophil": ("band_neutrophil", "segmented_neutrophil"),
+}
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,15 @@ class Taxonomy:
         What `class_of` is read with.
     class_of : dict of str to str
         Class of each value; a value that is not here is in no class.
+    only : dict of str to frozenset of str
+        By diagnosis, the cell types that an image must be of to be in its class; a diagnosis that
+        is not here takes every image, also untyped ones.
     """
 
     name: str
     by: Literal["cell_type", "diagnosis"]
     class_of: dict[str, str]
+    only: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def classes(self) -> list[str]:
@@ -77,8 +87,8 @@ def read_label_map(hospital: str, seen: Iterable[str] = ()) -> pd.DataFrame:
         There is no map, or a line of it is wrong.
     """
     path = map_path(hospital)
-    known = read_taxonomy(VOCABULARY).class_of
     if not path.is_file():
+        known = read_taxonomy(VOCABULARY).class_of
         lines = [suggest_line(label, known) for label in sorted(set(seen))] or [
             "Neutrophil,neutrophil,,,who says so"
         ]
@@ -86,15 +96,24 @@ def read_label_map(hospital: str, seen: Iterable[str] = ()) -> pd.DataFrame:
             f"{path} is missing: nobody has said what the labels of {hospital!r} mean. Write it, "
             f"one line for each published label: {_quote([','.join(LABEL_COLUMNS), *lines], None)}."
         )
-    rows = _read_rows(path, LABEL_COLUMNS)
+    return parse_label_map(str(path), read_text(path))
+
+
+def parse_label_map(where: str, text: str) -> pd.DataFrame:
+    """Read and check the text of a label map; `where` is what messages call it.
+
+    Returns and raises as `read_label_map`. The cell types are those of today's vocabulary.
+    """
+    known = read_taxonomy(VOCABULARY).class_of
+    rows = _parse_rows(where, text, LABEL_COLUMNS)
     first: dict[str, int] = {}
     for number, row in rows:
-        where = f"{path}, line {number}"
-        _check_map_row(where, row, known)
+        place = f"{where}, line {number}"
+        _check_map_row(place, row, known)
         label = row["published_label"]
         if label in first:
             raise HospitalError(
-                f"{where}: the published label {label!r} stands in line {first[label]} already. "
+                f"{place}: the published label {label!r} stands in line {first[label]} already. "
                 "Leave one of the two."
             )
         first[label] = number
@@ -105,26 +124,33 @@ def read_label_map(hospital: str, seen: Iterable[str] = ()) -> pd.DataFrame:
     return frame
 
 
-def read_taxonomy(name: str) -> Taxonomy:
+def read_taxonomy(name: str, asked: str = "params.yaml, taxonomy") -> Taxonomy:
     """Read and check one taxonomy.
+
+    Parameters
+    ----------
+    name : str
+        As in ``data/taxonomies.csv``.
+    asked : str
+        Who asks for it, for the message that there is none of this name.
 
     Raises
     ------
     HospitalError
         There is none of this name (the message gives the nearest), or its lines are wrong.
     """
-    rows = _read_rows(TAXONOMIES_FILE, TAXONOMY_COLUMNS)
+    rows = _parse_rows(str(TAXONOMIES_FILE), read_text(TAXONOMIES_FILE), TAXONOMY_COLUMNS)
     known = list(dict.fromkeys(row["taxonomy"] for _, row in rows))
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise HospitalError(
-            f"params.yaml, taxonomy: {name!r} is not in {TAXONOMIES_FILE}.{hint} "
-            f"Known: {', '.join(known)}."
+            f"{asked}: {name!r} is not in {TAXONOMIES_FILE}.{hint} Known: {', '.join(known)}."
         )
     cell_types = {row["value"] for _, row in rows if row["taxonomy"] == VOCABULARY}
     own = [(number, row) for number, row in rows if row["taxonomy"] == name]
     class_of: dict[str, str] = {}
+    only: dict[str, frozenset[str]] = {}
     by = own[0][1]["by"]
     for number, row in own:
         where = f"{TAXONOMIES_FILE}, line {number}"
@@ -142,7 +168,9 @@ def read_taxonomy(name: str) -> Taxonomy:
         if by == "cell_type" and row["value"] not in cell_types:
             raise HospitalError(f"{where}: {_unknown_cell_type(row['value'], cell_types)}")
         class_of[row["value"]] = row["label"]
-    return Taxonomy(name, "diagnosis" if by == "diagnosis" else "cell_type", class_of)
+        if row["only"]:
+            only[row["value"]] = _read_only(where, row, cell_types)
+    return Taxonomy(name, "diagnosis" if by == "diagnosis" else "cell_type", class_of, only)
 
 
 def to_cell_type(
@@ -170,36 +198,56 @@ def to_cell_type(
     HospitalError
         A published label is not in the map; the message holds the lines to add.
     """
-    mapped = dict(zip(label_map["published_label"], label_map["cell_type"], strict=True))
-    counts = published[~published.isin(list(mapped))].dropna().value_counts().sort_index()
-    if len(counts):
+    counts = count_unmapped(published, label_map)
+    if counts:
         known = read_taxonomy(VOCABULARY).class_of
-        found = ", ".join(f"{label!r} ({n} images)" for label, n in counts.head(MAX_NAMED).items())
-        lines = [suggest_line(str(label), known) for label in counts.index]
+        shown = list(counts.items())[:MAX_NAMED]
+        found = ", ".join(f"{label!r} ({n} images)" for label, n in shown)
+        lines = [suggest_line(label, known) for label in counts]
         raise HospitalError(
             f"{map_path(hospital)} has no line for {len(counts)} published label(s) of "
             f"{hospital!r}: {found}. Add {_quote(lines)}, with the right cell type or, "
             "to drop these pictures, none and a reason."
         )
+    return look_up(published, label_map)
+
+
+def look_up(published: "pd.Series[str]", label_map: pd.DataFrame) -> "pd.Series[str]":
+    """Give each published label its cell type as `to_cell_type`; missing where it has no line."""
+    mapped = dict(zip(label_map["published_label"], label_map["cell_type"], strict=True))
     return _map(published, mapped, "cell_type")
 
 
-def to_label(values: "pd.Series[str]", taxonomy: Taxonomy) -> "pd.Series[str]":
-    """Give each cell type, or diagnosis, its class.
+def count_unmapped(published: "pd.Series[str]", label_map: pd.DataFrame) -> dict[str, int]:
+    """Count the images of each published label that has no line in the map, sorted by label."""
+    strange = published[~published.isin(label_map["published_label"])].dropna()
+    return {str(label): int(n) for label, n in strange.value_counts().sort_index().items()}
+
+
+def to_label(images: pd.DataFrame, taxonomy: Taxonomy) -> "pd.Series[str]":
+    """Give each image its class.
 
     Parameters
     ----------
-    values : pandas.Series of str, shape (n_images,)
-        The column that ``taxonomy.by`` names; missing values are allowed.
+    images : pandas.DataFrame, shape (n_images, n_columns)
+        Needs ``cell_type`` and, for a taxonomy by diagnosis, ``diagnosis``; missing values are
+        allowed.
     taxonomy : Taxonomy
         The chosen one.
 
     Returns
     -------
     pandas.Series of str, shape (n_images,)
-        Named ``label``, on the same index; missing where the value is in no class.
+        Named ``label``, on the same index; missing where the image is in no class.
     """
-    return _map(values, taxonomy.class_of, "label")
+    label = _map(images[taxonomy.by], taxonomy.class_of, "label")
+    if not taxonomy.only:
+        return label
+    allowed = [
+        value not in taxonomy.only or cell_type in taxonomy.only[value]
+        for value, cell_type in zip(images[taxonomy.by], images["cell_type"], strict=True)
+    ]
+    return label.where(pd.Series(allowed, index=images.index, dtype=bool))
 
 
 def check_counts(
@@ -246,6 +294,27 @@ def check_counts(
     )
 
 
+def read_text(path: Path) -> str:
+    """Read a file that people edit: UTF-8, with or without a byte order mark.
+
+    Raises
+    ------
+    HospitalError
+        It is not there, or is in another encoding.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise HospitalError(
+            f"{path} is not here. Run from the project's top folder, which holds it."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise HospitalError(
+            f"{path} is no UTF-8 text ({error.reason} at byte {error.start}). "
+            "Save it again as CSV in UTF-8."
+        ) from None
+
+
 def suggest_line(published_label: str, known: Iterable[str]) -> str:
     """Return the line of a label map for a label, with the cell type whose name is nearest."""
     plain = "_".join(published_label.lower().replace("-", " ").replace("_", " ").split())
@@ -280,10 +349,23 @@ def _check_map_row(where: str, row: Mapping[str, str], known: Iterable[str]) -> 
         )
 
 
+def _read_only(where: str, row: Mapping[str, str], known: Iterable[str]) -> frozenset[str]:
+    if row["by"] == "cell_type":
+        raise HospitalError(
+            f"{where}: only is {row['only']!r}; it restricts a diagnosis to cell types, and this "
+            "line is by cell_type. Empty it."
+        )
+    names = row["only"].split()
+    for name in names:
+        if name not in known:
+            raise HospitalError(f"{where}, only: {_unknown_cell_type(name, known)}")
+    return frozenset(names)
+
+
 def _unknown_cell_type(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, sorted(known), n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    line = f"{VOCABULARY},cell_type,{name},{name},"
+    line = f"{VOCABULARY},cell_type,{name},{name},,"
     return (
         f"the cell type {name!r} is unknown.{hint} Correct it, or add '{line}' to "
         f"{TAXONOMIES_FILE} (and a line for each taxonomy that is to use it)."
@@ -296,24 +378,15 @@ def _quote(lines: list[str], limit: int | None = MAX_NAMED) -> str:
     return f"{shown} and {more} more" if more else shown
 
 
-def _read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    """Read a CSV file that people edit; return line number and cells of each line, stripped."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise HospitalError(
-            f"{path} is not here. Run from the project's top folder, which holds it."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise HospitalError(
-            f"{path} is no UTF-8 text ({error.reason} at byte {error.start}). "
-            "Save it again as CSV in UTF-8."
-        ) from None
+def _parse_rows(
+    where: str, text: str, columns: tuple[str, ...]
+) -> list[tuple[int, dict[str, str]]]:
+    """Read a CSV table that people edit; return line number and cells of each line, stripped."""
     reader = csv.reader(io.StringIO(text, newline=""))
     header = [cell.strip() for cell in next(reader, [])]
     if header != list(columns):
         raise HospitalError(
-            f"{path}, line 1: the columns are {','.join(header) or 'none'}; "
+            f"{where}, line 1: the columns are {','.join(header) or 'none'}; "
             f"they must be {','.join(columns)}, with commas between them."
         )
     rows = []
@@ -322,7 +395,7 @@ def _read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
             continue
         if len(cells) != len(columns):
             raise HospitalError(
-                f"{path}, line {reader.line_num}: has {len(cells)} cells, not {len(columns)}. "
+                f"{where}, line {reader.line_num}: has {len(cells)} cells, not {len(columns)}. "
                 'Put a cell that holds a comma into double quotes, as in "Lymphocyte, variant".'
             )
         stripped = (cell.strip() for cell in cells)

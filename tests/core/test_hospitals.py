@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from stages.core import hospitals
 from stages.core.errors import HospitalError
-from stages.core.hospitals import Facts, Hospital, Layout, PathReader
+from stages.core.hospitals import Facts, FactTable, Hospital, Layout, PathReader
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -343,6 +343,21 @@ def test_a_wrong_table_is_told(tables, message):
     """A table that is missing, in another form or that contradicts itself stops the run."""
     with pytest.raises(HospitalError, match=message):
         read_layout("jhu", **tables)
+
+
+def test_a_table_may_tell_what_two_experts_said():
+    """Each expert's label by image; an empty cell, or no line, is no label."""
+    columns = {"expert_1": "first", "expert_2": "again"}
+    rule = FactTable(member=r"opinions\.csv", key="image", match="name", columns=columns)
+    layout = Layout(image=r"(?P<label>[A-Z]+)/(?P<name>[^/]+)\.tiff", tables=[rule])
+    table = b"image,first,again\nMYO_1,MYO,MOB\nMYO_2,MYO,\n"
+    reader = PathReader(layout, {"opinions.csv": table})
+    found = [reader.read(f"MYO/MYO_{number}.tiff") for number in (1, 2, 3)]
+    assert [(one.expert_1, one.expert_2) for one in found] == [
+        ("MYO", "MOB"), ("MYO", None), (None, None),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"'expert_3' is no fact of a picture. Did you mean"):
+        Layout(constants={"expert_3": "x"})
 
 
 def test_tables_are_read_as_people_write_them():

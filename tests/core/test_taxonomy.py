@@ -18,13 +18,15 @@ HOSPITALS = [
     "raabin",
 ]  # fmt: skip
 HEADER = "published_label,cell_type,reason,expected,source\n"
-TAXONOMIES = """taxonomy,by,value,label,note
-cell_types,cell_type,neutrophil,neutrophil,
-cell_types,cell_type,monocyte,monocyte,
-cell_types,cell_type,smudge_cell,smudge_cell,
-two,cell_type,monocyte,mononuclear,
-two,cell_type,neutrophil,granulocyte,
-health,diagnosis,AML,sick,
+TAXONOMIES = """taxonomy,by,value,label,only,note
+cell_types,cell_type,neutrophil,neutrophil,,
+cell_types,cell_type,monocyte,monocyte,,
+cell_types,cell_type,smudge_cell,smudge_cell,,
+two,cell_type,monocyte,mononuclear,,
+two,cell_type,neutrophil,granulocyte,,
+health,diagnosis,AML,sick,,
+health_of_monocytes,diagnosis,AML,sick,monocyte  smudge_cell,
+health_of_monocytes,diagnosis,healthy,healthy,,
 """
 MAP = HEADER + (
     "Neutrophil,neutrophil,,10,us\n"
@@ -66,7 +68,7 @@ def test_reads_a_label_map(write):
             "Mono,monocite,,,",
             r"line 5: the cell type 'monocite' is unknown. Did you mean 'monocyte",
         ),
-        ("Zzz,zzz,,,", r"line 5: .* add 'cell_types,cell_type,zzz,zzz,' to data/taxonomies.csv"),
+        ("Zzz,zzz,,,", r"line 5: .* add 'cell_types,cell_type,zzz,zzz,,' to data/taxonomies.csv"),
         ("Blob,,,,", r"line 5: 'Blob' has no cell type, .* and no reason"),
         (",monocyte,,,", r"line 5: published_label is empty"),
         ("Blob,monocyte,,about 3,", r"line 5: expected is 'about 3'"),
@@ -155,13 +157,36 @@ def test_reads_a_taxonomy(write):
     found = taxonomy.read_taxonomy("two")
     assert (found.name, found.by) == ("two", "cell_type")
     assert found.classes == ["granulocyte", "mononuclear"]
-    label = taxonomy.to_label(pd.Series(["monocyte", "smudge_cell", None]), found)
+    cells = pd.DataFrame({"cell_type": ["monocyte", "smudge_cell", None]})
+    label = taxonomy.to_label(cells, found)
     assert label.name == "label"
     assert label.isna().tolist() == [False, True, True]
     assert label[0] == "mononuclear"
     health = taxonomy.read_taxonomy("health")
     assert health.by == "diagnosis"
-    assert taxonomy.to_label(pd.Series(["AML", "healthy"]), health).tolist()[0] == "sick"
+    assert health.only == {}
+    patients = pd.DataFrame({"diagnosis": ["AML", "healthy", None], "cell_type": [None, "x", "x"]})
+    label = taxonomy.to_label(patients, health)
+    assert label.isna().tolist() == [False, True, True]
+    assert label[0] == "sick"
+
+
+def test_a_diagnosis_may_be_restricted_to_cell_types(write):
+    """A row with ``only`` takes images of these types, no others and no untyped ones."""
+    write()
+    found = taxonomy.read_taxonomy("health_of_monocytes")
+    assert found.only == {"AML": {"monocyte", "smudge_cell"}}
+    images = pd.DataFrame(
+        [
+            ("AML", "monocyte"), ("AML", "neutrophil"), ("AML", None), ("healthy", "neutrophil"),
+            ("healthy", None), (None, "monocyte"), ("APL", "monocyte"),
+        ],
+        columns=["diagnosis", "cell_type"], dtype="str", index=range(7, 0, -1),
+    )  # fmt: skip
+    label = taxonomy.to_label(images, found)
+    assert label.index.tolist() == images.index.tolist()
+    assert (label.name, str(label.dtype)) == ("label", "str")
+    assert label.fillna("-").tolist() == ["sick", "-", "-", "healthy", "healthy", "-", "-"]
 
 
 def test_an_unknown_taxonomy_gets_the_nearest_name(monkeypatch):
@@ -174,11 +199,16 @@ def test_an_unknown_taxonomy_gets_the_nearest_name(monkeypatch):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("two,diagnosis,AML,sick,", "line 8: by is 'diagnosis'.* in all lines of 'two'"),
-        ("new,celltype,monocyte,m,", "line 8: by is 'celltype'"),
-        ("two,cell_type,monocyte,m,", "line 8: 'monocyte' stands twice in 'two'"),
-        ("two,cell_type,smudge_cells,m,", "line 8: the cell type 'smudge_cells' is unknown. Did"),
-        ("two,cell_type,smudge_cell,,", "line 8: value and label must not be empty"),
+        ("two,diagnosis,AML,sick,,", "line 10: by is 'diagnosis'.* in all lines of 'two'"),
+        ("new,celltype,monocyte,m,,", "line 10: by is 'celltype'"),
+        ("two,cell_type,monocyte,m,,", "line 10: 'monocyte' stands twice in 'two'"),
+        ("two,cell_type,smudge_cells,m,,", "line 10: the cell type 'smudge_cells' is unknown. Did"),
+        ("two,cell_type,smudge_cell,,,", "line 10: value and label must not be empty"),
+        (
+            "health,diagnosis,APL,sick,monocyte monocite,",
+            "line 10, only: the cell type 'monocite' is unknown. Did you mean 'monocyte'",
+        ),
+        ("two,cell_type,smudge_cell,s,monocyte,", "line 10: only is 'monocyte'; it restricts a"),
     ],
 )
 def test_a_wrong_line_of_the_taxonomies_is_named(write, line, message):
@@ -261,6 +291,13 @@ def test_shipped_taxonomies_are_valid(monkeypatch):
             "six_cascade": 6,
             "shared5": 5,
             "leukaemia3": 3,
+            "leukaemia3_blast_only": 3,
+            "leukaemia3_lymphocyte": 3,
+            "leukaemia3_monocyte": 3,
+            "leukaemia3_segmented_neutrophil": 3,
+            "leukaemia3_erythroblast": 3,
+            "leukaemia3_promyelocyte": 3,
+            "aml_apl": 2,
             "bloodmnist8": 8,
             "munich15": 15,
         }.items()
@@ -282,12 +319,58 @@ def test_no_shipped_cell_type_is_without_a_use(monkeypatch):
     assert used == set(taxonomy.read_taxonomy("cell_types").class_of)
 
 
+def test_coarse_cell_types_are_of_the_vocabulary_and_finer_ones_exist(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    vocabulary = set(taxonomy.read_taxonomy("cell_types").class_of)
+    for coarse, finer in taxonomy.COARSE.items():
+        assert {coarse, *finer} <= vocabulary
+        assert len(finer) > 1
+        assert coarse not in finer
+
+
+def test_counts_labels_without_a_line(write):
+    """None is no label; what has a line, dropped or not, is not counted."""
+    write()
+    published = pd.Series(["b", "Monocyte", "a", None, "b", "Smudge, old"], dtype="str")
+    found = taxonomy.count_unmapped(published, taxonomy.read_label_map("clinic"))
+    assert list(found.items()) == [("a", 1), ("b", 2)]
+
+
+def test_looks_up_labels_that_may_have_no_line(write):
+    """The same as to_cell_type where every label has one; missing where not."""
+    write()
+    label_map = taxonomy.read_label_map("clinic")
+    published = pd.Series(["Monocyte", "Smudge, old", None, "Neutrophil"], index=[3, 1, 2, 0])
+    found = taxonomy.look_up(published, label_map)
+    pd.testing.assert_series_equal(found, taxonomy.to_cell_type("clinic", published, label_map))
+    assert taxonomy.look_up(pd.Series(["Mono"]), label_map).isna().all()
+
+
+def test_the_text_of_a_map_is_named_as_it_was_asked_for(write):
+    """A version of another revision: its own name stands in the message."""
+    write()
+    found = taxonomy.parse_label_map("main:m.csv", MAP)
+    pd.testing.assert_frame_equal(found, taxonomy.read_label_map("clinic"))
+    with pytest.raises(HospitalError, match=r"main:m.csv, line 2: .*'monocite' is unknown"):
+        taxonomy.parse_label_map("main:m.csv", HEADER + "Mono,monocite,,,\n")
+
+
+def test_an_unknown_taxonomy_says_who_asked(write):
+    write()
+    with pytest.raises(HospitalError, match=r"params.yaml, taxonomy: 'tow' is not in .*'two'"):
+        taxonomy.read_taxonomy("tow")
+    with pytest.raises(HospitalError, match=r"^diff: 'tow' is not in"):
+        taxonomy.read_taxonomy("tow", "diff")
+
+
 @given(st.lists(st.sampled_from(["monocyte", "neutrophil", "smudge_cell", None]), max_size=20))
 def test_harmonising_does_not_depend_on_order(values):
     """Each picture's class depends on itself alone."""
     two = taxonomy.Taxonomy("two", "cell_type", {"monocyte": "m", "neutrophil": "n"})
-    forward = taxonomy.to_label(pd.Series(values, dtype=object), two)
-    backward = taxonomy.to_label(pd.Series(values[::-1], dtype=object), two)
+    forward, backward = (
+        taxonomy.to_label(pd.DataFrame({"cell_type": pd.Series(order, dtype=object)}), two)
+        for order in (values, values[::-1])
+    )
     pd.testing.assert_series_equal(forward, backward[::-1].reset_index(drop=True))
     assert all(
         (None if pd.isna(label) else label) == two.class_of.get(value)

@@ -1,15 +1,20 @@
 """harmonise: all pictures come out, with a class or a reason, counts and groups."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
+from sklearn.metrics import cohen_kappa_score
 
+from stages import filter as filter_stage
 from stages import harmonise
-from stages.core.errors import HospitalError
-from stages.core.tables import LABELS, REJECTED
+from stages.core.errors import HospitalError, ParamsError, TableError
+from stages.core.tables import IMAGES, LABELS, REJECTED
 from tests.stages.cohort import CODES, picture_rows, write_label_map, write_pictures, write_project
+from tests.stages.test_filter import cell, encode
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +82,158 @@ def test_a_rejected_copy_joins_two_patients():
     labels = LABELS.read().query("hospital == 'a'")
     assert labels["group"].nunique() == 11
     assert labels[labels["patient"].isin(["p00", "p01"])]["group"].nunique() == 1
+
+
+def block(hospital):
+    return json.loads(Path("metrics/harmonise.json").read_text())["by_hospital"][hospital]
+
+
+def test_a_row_of_the_map_without_an_image_is_listed():
+    """No error where no number was published; a rejected image counts as one that bears it."""
+    write_label_map(Path(), "a", CODES | {"EO": "eosinophil", "BA": "basophil"})
+    rejected = {
+        "image_id": "a/x", "hospital": "a", "path": "x", "published_label": "BA", "patient": None,
+        "slide": None, "pixel_sha256": None, "reason": "truncated", "detail": "d",
+    }  # fmt: skip
+    REJECTED.write(pd.DataFrame([rejected]), "a")
+    harmonise.main()
+    assert block("a")["unused_map_rows"] == ["EO"]
+    assert block("b")["unused_map_rows"] == []
+
+
+def test_a_row_with_a_published_number_needs_its_images():
+    """Unless the hospital is a part; then the row is listed."""
+    codes = CODES | {"EO": "eosinophil"}
+    write_label_map(Path(), "a", codes, expected="24")
+    with pytest.raises(HospitalError, match=r"EO: 0 here, 24 published"):
+        harmonise.main()
+    write_project(Path(), partial=["a"])
+    write_label_map(Path(), "a", codes, expected="24")
+    harmonise.main()
+    assert block("a")["unused_map_rows"] == ["EO"]
+
+
+def test_two_lines_of_one_label_are_refused():
+    path = Path("data/labels/b.csv")
+    path.write_text(path.read_text() + "SNE,band_neutrophil,,,made\n", encoding="utf-8")
+    with pytest.raises(HospitalError, match=r"b.csv, line 5: .*'SNE' stands in line 2 already"):
+        harmonise.main()
+    assert not Path("data/labels.parquet").exists()
+
+
+def test_a_part_that_is_not_in_the_experiment_is_refused():
+    write_project(Path(), partial=["a", "d"])
+    with pytest.raises(ParamsError, match=r"partial: 'd' is not in hospitals"):
+        harmonise.main()
+    assert not Path("data/labels.parquet").exists()
+
+
+def test_coarse_labels_are_counted_beside_the_finer_classes():
+    write_label_map(Path(), "c", CODES | {"SNE": "neutrophil"})
+    harmonise.main()
+    finer = ["band_neutrophil", "segmented_neutrophil"]
+    assert block("c")["coarse"] == {
+        "neutrophil": {"n_images": 24, "label": None, "finer_labels": finer}
+    }
+    assert block("c")["n_by_drop_reason"] == {"no class for neutrophil": 24}
+    assert block("a")["coarse"] == {}
+
+
+def write_diagnoses(diagnoses, taxonomy):
+    """The patients of hospital a get these diagnoses in turn, those of b and c none but healthy."""
+    pictures = pd.concat([picture_rows(name) for name in "abc"], ignore_index=True)
+    patients = pictures["patient"].str[1:].astype(int)
+    own = [diagnoses[number % len(diagnoses)] for number in patients]
+    pictures["diagnosis"] = pd.Series(own, dtype=object).where(pictures["hospital"] == "a", None)
+    pictures.loc[pictures["hospital"] == "b", "diagnosis"] = "healthy"
+    write_project(Path(), taxonomy=taxonomy)
+    write_pictures(pictures)
+
+
+def test_an_image_without_a_diagnosis_is_dropped_and_counted():
+    write_diagnoses(["AML", None, "CML"], "leukaemia3")
+    harmonise.main()
+    assert block("a")["n_by_drop_reason"] == {
+        "diagnosis CML is in no class": 24, "no diagnosis published": 24,
+    }  # fmt: skip
+    assert block("b")["n_by_drop_reason"] == {}
+    assert block("c")["n_by_drop_reason"] == {"no diagnosis published": 72}
+
+
+def test_a_diagnosis_on_one_cell_type_drops_the_others_by_name():
+    write_diagnoses(["AML", "APL"], "leukaemia3_monocyte")
+    harmonise.main()
+    assert block("a")["n_by_class"] == {"AML": 12, "APL": 12}
+    assert block("b")["n_by_class"] == {"healthy": 24}
+    assert block("b")["n_by_drop_reason"] == {
+        "only: leukaemia3_monocyte takes no lymphocyte of healthy": 24,
+        "only: leukaemia3_monocyte takes no segmented_neutrophil of healthy": 24,
+    }
+
+
+def test_no_diagnosis_at_all_is_no_task():
+    write_project(Path(), taxonomy="aml_apl")
+    with pytest.raises(TableError, match=r"'aml_apl' leaves the classes \[\]"):
+        harmonise.main()
+    assert not Path("data/labels.parquet").exists()
+
+
+# Number, folder, first and second expert; an empty cell is no label, UFO stands in no map.
+OPINIONS = [
+    (0, "SNE", "SNE", "SNE"), (1, "SNE", "SNE", "BNE"), (2, "SNE", "BNE", "BNE"),
+    (3, "LY", "LY", "LY"), (4, "LY", "LY", "LY"), (5, "LY", "LY", "SNE"), (6, "LY", "ART", "LY"),
+    (7, "LY", "UFO", "LY"), (8, "SNE", "SNE", ""), (9, "SNE", "", ""), (10, "SNE", "SNE", "SNE"),
+]  # fmt: skip
+
+
+def publish_opinions():
+    """A hospital whose archive holds a table of two experts; image 11 has no line in it."""
+    layout = {
+        "image": r"(?P<label>[A-Z]+)/(?P<number>\d+)\.jpg",
+        "tables": [
+            {
+                "member": r"experts\.csv", "key": "image", "match": "number",
+                "columns": {"expert_1": "first", "expert_2": "second"},
+            }
+        ],
+    }  # fmt: skip
+    content = {"title": "T", "licence": "L", "citation": "C", "folder": ".", "layout": layout}
+    Path("data/hospitals.yaml").write_text(yaml.safe_dump({"e": content}), encoding="utf-8")
+    lines = ["image,first,second", *(f"{n:03d},{one},{two}" for n, _, one, two in OPINIONS)]
+    Path("data/raw/e").mkdir(parents=True)
+    with zipfile.ZipFile("data/raw/e/e.zip", "w") as archive:
+        archive.writestr("experts.csv", "\n".join(lines))
+        for number, folder in [*((n, folder) for n, folder, *_ in OPINIONS), (11, "LY")]:
+            archive.writestr(f"{folder}/{number}.jpg", encode(cell(number)))
+
+
+def test_two_experts_are_compared_from_a_published_table(monkeypatch):
+    """Through filter and harmonise: kappa in the classes of the experiment, all else counted."""
+    monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
+    write_project(Path(), hospitals=("e",))
+    codes = {"SNE": "segmented_neutrophil", "BNE": "band_neutrophil", "LY": "lymphocyte"}
+    write_label_map(Path(), "e", codes)
+    path = Path("data/labels/e.csv")
+    path.write_text(path.read_text() + "ART,,not a cell,,made\n", encoding="utf-8")
+    publish_opinions()
+    filter_stage.main("e")
+    assert IMAGES.read("e", ["expert_1", "expert_2"]).notna().sum().tolist() == [10, 9]
+    harmonise.main()
+    found = block("e")["experts"]
+    compared = [(one, two) for _, _, one, two in OPINIONS if {one, two} <= set(codes)]
+    assert found["n_images"] == len(compared) == 7
+    assert (found["n_both_labelled"], found["n_left_out"]) == (9, 2)
+    assert found["n_by_unknown_label"] == {"UFO": 1}
+    assert found["agreement"]["value"] == pytest.approx(5 / 7, abs=1e-6)
+    expected = cohen_kappa_score(*zip(*compared, strict=True))
+    assert found["kappa"]["value"] == pytest.approx(expected, abs=1e-6)
+    assert found["kappa"]["low"] < expected < found["kappa"]["high"]
+    assert set(found["by_class"]) == set(codes.values())
+    assert block("e")["unused_map_rows"] == ["ART", "BNE"]
+    assert "expert_1" not in LABELS.read().columns
+
+
+def test_without_a_second_opinion_the_reason_stands_in_its_place():
+    harmonise.main()
+    assert block("a")["experts"] is None
+    assert block("a")["experts_reason"] == "no image bears the labels of two experts"

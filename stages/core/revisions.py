@@ -1,0 +1,113 @@
+"""Files as they were at a Git revision or in a DVC experiment, read without checking it out."""
+
+import difflib
+import subprocess
+
+from stages.core.errors import PipelineError
+
+EXPERIMENTS = "refs/exps"  # refs/exps/<2 digits of the baseline>/<the others>/<name>, as DVC has it
+
+
+def read_at(reference: str) -> str:
+    """Return the text of a file as it was at a revision.
+
+    Parameters
+    ----------
+    reference : str
+        ``REVISION:path``. The revision is a commit, a branch, a tag or the name of a DVC
+        experiment; the path is relative to the working folder. The first colon divides them.
+
+    Returns
+    -------
+    str
+        The file, which must be UTF-8; a byte order mark is taken off.
+
+    Raises
+    ------
+    PipelineError
+        There is no Git, no repository, no such revision, no such file in it, or it is no text.
+
+    Notes
+    -----
+    Where a branch and an experiment bear one name, the branch is meant, as in DVC. Of two
+    experiments of one name the one that was started from the present commit is meant.
+    """
+    revision, colon, path = reference.partition(":")
+    if not colon or not revision or not path:
+        raise PipelineError(
+            f"{reference!r} names no file at a revision. Write REVISION:path, for example "
+            "main:data/labels/demo_north.csv."
+        )
+    _require_repository()
+    commit = _find_commit(revision)
+    # "./" makes the path one of the working folder, also where the repository begins above it.
+    content = _git("cat-file", "blob", f"{commit}:./{path}")
+    if content is None:
+        listed = _git("ls-tree", "-r", "--name-only", "-z", commit) or b""
+        near = _nearest(path, listed.decode("utf-8", "replace").split("\0"))
+        raise PipelineError(f"{reference}: {revision} holds no file {path!r}.{near}")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PipelineError(
+            f"{reference} is no UTF-8 text ({error.reason} at byte {error.start}). "
+            "Name a revision in which it is."
+        ) from None
+
+
+def _find_commit(revision: str) -> str:
+    # A name that begins with "-" would be an option to Git; no branch or experiment has such a one.
+    found = None if revision.startswith("-") else _resolve(revision)
+    if found:
+        return found
+    rows = (_git("for-each-ref", "--format=%(refname)", EXPERIMENTS) or b"").decode().split()
+    experiments = [row for row in rows if len(row.split("/")) == 5]
+    matching = [row for row in experiments if row.split("/")[-1] == revision]
+    if len(matching) > 1:
+        head = _resolve("HEAD") or ""
+        from_here = [row for row in matching if "".join(row.split("/")[2:4]) == head]
+        matching = from_here or matching
+    if len(matching) > 1:
+        raise PipelineError(
+            f"{revision!r} names {len(matching)} experiments. Write the commit of one instead: "
+            f"{', '.join((_resolve(row) or '')[:10] for row in matching)}."
+        )
+    if matching:
+        return _resolve(matching[0]) or ""
+    branches = _git("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags") or b""
+    known = [*branches.decode().split(), *(row.split("/")[-1] for row in experiments)]
+    raise PipelineError(
+        f"{revision!r} is no commit, branch, tag or experiment here.{_nearest(revision, known)} "
+        "'git branch' and 'uv run dvc exp list' show the names."
+    )
+
+
+def _resolve(revision: str) -> str | None:
+    found = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    return found.decode().strip() if found else None
+
+
+def _require_repository() -> None:
+    try:
+        done = subprocess.run(["git", "rev-parse", "--git-dir"], capture_output=True, check=False)
+    except FileNotFoundError:
+        raise PipelineError(
+            "git is not on the PATH, and a file at a revision is read through it. Install Git."
+        ) from None
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
+        raise PipelineError(
+            f"no file at a revision can be read here: {said or 'git failed'}. "
+            "Run from the project's top folder, in its Git repository."
+        )
+
+
+def _git(*words: str) -> bytes | None:
+    """Return what Git writes, or None where it fails."""
+    done = subprocess.run(["git", *words], capture_output=True, check=False)
+    return None if done.returncode else done.stdout
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
