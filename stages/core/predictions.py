@@ -1,4 +1,4 @@
-"""Which pictures are scored, and what the model calls them."""
+"""Which images are scored, and what the model calls them and their patients."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ SCORED_PARTS = ("test", "unseen")
 
 
 def choose_scored(split: pd.DataFrame, hospitals: Sequence[str]) -> pd.DataFrame:
-    """Pick the pictures of the test and unseen parts.
+    """Pick the images of the test and unseen parts.
 
     Parameters
     ----------
     split : pandas.DataFrame, shape (n_images, n_columns)
         As `tables.SPLIT`.
     hospitals : sequence of str
-        Those of the experiment; each must be scored.
+        Those of the experiment; each must train or be scored.
 
     Returns
     -------
@@ -28,17 +28,23 @@ def choose_scored(split: pd.DataFrame, hospitals: Sequence[str]) -> pd.DataFrame
     Raises
     ------
     SplitError
-        A hospital has no picture to score.
+        No image is scored, or a hospital has neither training nor scored images.
     """
-    chosen = split[split["part"].isin(SCORED_PARTS) & split["hospital"].isin(hospitals)]
-    empty = sorted(set(hospitals) - set(chosen["hospital"]))
+    own = split[split["hospital"].isin(hospitals)]
+    chosen = own[own["part"].isin(SCORED_PARTS)]
+    used = own.loc[own["part"].isin(("train", *SCORED_PARTS)), "hospital"]
+    empty = sorted(set(hospitals) - set(used))
     if empty:
         raise SplitError(
-            f"data/split.parquet has no test or unseen picture of {name_some(empty)}, so nothing "
-            "can be said of that hospital. For a training hospital raise split.test, or, where its "
-            "pictures are few groups or twins of others, take it out of split.train_hospitals; "
-            "for another one check that the taxonomy keeps some of its labels; or take it out of "
-            "hospitals."
+            f"data/split.parquet has no training, test or unseen image of {name_some(empty)}, so "
+            "nothing can be said of that hospital. Check that the taxonomy keeps some of its "
+            "labels, or take it out of hospitals."
+        )
+    if chosen.empty:
+        raise SplitError(
+            "data/split.parquet has no test or unseen image, so there is nothing to score. Add a "
+            "hospital to hospitals that is not in split.train_hospitals, or hold images back: "
+            "raise split.test, with a split.method other than leave_hospitals_out."
         )
     return chosen.sort_values("image_id", ignore_index=True)
 
@@ -114,6 +120,40 @@ def name_predicted(
     for place, name in enumerate(classes):
         table[f"p_{name}"] = values[:, place]
     return table
+
+
+def average_patients(
+    scored: pd.DataFrame, classes: Sequence[str], within: Sequence[str]
+) -> pd.DataFrame:
+    """Give each patient one class: that of the highest mean probability over the images.
+
+    Parameters
+    ----------
+    scored : pandas.DataFrame, shape (n_images, n_columns)
+        As `tables.PREDICTIONS`, and ``patient``, empty where none is published.
+    classes : sequence of str
+        All classes of the model. The first of equally probable ones is predicted.
+    within : sequence of str
+        Columns, ``hospital`` among them, that part the images of one patient.
+
+    Returns
+    -------
+    pandas.DataFrame, shape (n_patients, n_columns)
+        Sorted by `within`, ``is_patient`` and ``patient``; further ``label`` (that of the first
+        image), ``n_labels`` (how many the images bear), ``n_images`` and ``predicted``. An image
+        without a published patient is a row of its own, where ``is_patient`` is False.
+    """
+    columns = [f"p_{name}" for name in classes]
+    is_patient = scored["patient"].notna()
+    patient = scored["patient"].astype(object).where(is_patient, scored["image_id"])
+    # A mean depends on the order of its terms in the last bit, and so may a tie.
+    rows = scored.assign(patient=patient, is_patient=is_patient).sort_values("image_id")
+    grouped = rows.groupby([*within, "is_patient", "patient"], sort=True, dropna=False)
+    table = grouped.agg(
+        label=("label", "first"), n_labels=("label", "nunique"), n_images=("label", "size")
+    )
+    likeliest = grouped[columns].mean().to_numpy().argmax(axis=1)
+    return table.assign(predicted=np.asarray(classes, object)[likeliest]).reset_index()
 
 
 def list_confusions(predictions: pd.DataFrame) -> pd.DataFrame:

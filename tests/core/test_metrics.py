@@ -1,14 +1,11 @@
-from collections import defaultdict
-
 import numpy as np
-import pandas as pd
 import pytest
 import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.core import metrics
-from stages.core.errors import ModelError, TableError
+from stages.core.errors import ModelError
 
 LEUKAEMIA = ["AML", "APL", "healthy"]
 # PyCell's report of 2021, section on results: rows truth, columns prediction.
@@ -55,11 +52,6 @@ VGG19_PRECISION = [0.954, 0.789, 0.998, 0.996, 0.960, 0.736, 0.990, 0.789, 1, 0.
 VGG19_RECALL = [0.979, 0.810, 0.998, 0.979, 0.988, 0.741, 0.932, 0.750, 0.997, 0.831, 0.832]
 
 
-def always(label):
-    """One constant answer for every hospital."""
-    return defaultdict(lambda: label)
-
-
 def expand(matrix, classes):
     """Label vectors that have this confusion matrix."""
     truth, predicted = [], []
@@ -68,21 +60,6 @@ def expand(matrix, classes):
             truth += [name] * count
             predicted += [called] * count
     return truth, predicted
-
-
-def pictures(hospital, part, truth, predicted, groups=None, unit="patient"):
-    """The frame that `score_hospitals` takes, for one hospital."""
-    groups = groups if groups is not None else [f"{hospital}/{i}" for i in range(len(truth))]
-    return pd.DataFrame(
-        {
-            "hospital": hospital,
-            "part": part,
-            "label": truth,
-            "predicted": predicted,
-            "group": groups,
-            "unit": unit,
-        }
-    )
 
 
 @pytest.mark.parametrize("model", PYCELL)
@@ -140,6 +117,11 @@ def test_scores_equal_those_of_sklearn(pairs):
     assert ours["macro_f1"] == pytest.approx(
         sklearn.metrics.f1_score(truth, predicted, labels=present, average="macro", zero_division=0)
     )
+    if len({*truth, *predicted}) > 1:
+        theirs = sklearn.metrics.cohen_kappa_score(truth, predicted)
+        assert ours["kappa"] == pytest.approx(theirs, abs=1e-12)
+    else:
+        assert np.isnan(ours["kappa"])
 
 
 @given(st.integers(0, 2**16))
@@ -174,6 +156,24 @@ def test_an_absent_class_is_left_out_of_the_means():
     assert metrics.balanced_accuracy([[1, 0, 1], [0, 2, 0], [0, 0, 0]]) == 0.75
 
 
+def test_kappa_of_known_tables():
+    """1 for full agreement, 0 for a constant answer, below 0 for the worst, and Cohen's middle."""
+    assert metrics.kappa([[3, 0], [0, 5]]) == 1
+    assert metrics.kappa([[3, 0], [5, 0]]) == 0
+    assert metrics.kappa([[0, 4], [4, 0]]) == -1
+    # 20 and 15 of 50 agree; by chance 0.5 would: (0.7 - 0.5) / (1 - 0.5).
+    assert metrics.kappa([[20, 5], [10, 15]]) == pytest.approx(0.4)
+
+
+def test_a_draw_without_a_kappa_counts_with_the_observed_one():
+    observed = np.array([[4, 0], [1, 1]], np.float64)
+    draws = np.array([[[6, 0], [0, 0]], [[3, 0], [0, 3]]], np.float64)
+    np.testing.assert_allclose(
+        metrics.kappa(draws, observed), [metrics.kappa(observed), 1.0], rtol=1e-12
+    )
+    assert np.isnan(metrics.kappa(draws)[0])
+
+
 def test_no_picture_gives_no_number():
     assert all(np.isnan(metric(np.zeros((2, 2)))) for metric in metrics.METRICS.values())
 
@@ -183,162 +183,3 @@ def test_a_label_that_the_model_never_learnt_stops():
         metrics.confusion(["blast"], ["a"], ["a", "b"])
     with pytest.raises(ModelError, match=r"the prediction holds 7, which"):
         metrics.confusion(["a"], ["7"], ["a", "b"])
-
-
-def test_a_hospital_on_both_sides_stops():
-    mixed = pd.concat(
-        [pictures("north", "test", ["a"], ["a"]), pictures("north", "unseen", ["b"], ["b"])]
-    )
-    with pytest.raises(TableError, match=r"split\.parquet: hospital north.*test, unseen.*-f split"):
-        metrics.score_hospitals(mixed, ["a", "b"], always("a"), 100, 1)
-
-
-def three_hospitals():
-    return pd.concat(
-        [
-            pictures("north", "test", ["a", "b"] * 30, ["a", "b"] * 28 + ["b", "a"] * 2),
-            pictures("east", "unseen", ["a", "b"] * 20, ["a", "b"] * 10 + ["b", "b"] * 10),
-            pictures("west", "unseen", ["a"] * 10, ["a"] * 6 + ["b"] * 4, unit="slide"),
-        ]
-    )
-
-
-def test_report_holds_each_hospital_the_means_the_worst_and_the_drop():
-    """Means weigh hospitals alike; the worst is by macro F1; every block has its counts."""
-    scores = metrics.score_hospitals(three_hospitals(), ["a", "b", "c"], always("b"), 300, 1)
-    content = metrics.report(scores, ["a", "b", "c"])
-    north, east, west = (content["by_hospital"][name] for name in ("north", "east", "west"))
-    assert north["metrics"]["accuracy"]["value"] == pytest.approx(56 / 60)
-    assert (west["n_images"], west["n_groups"], west["unit"]) == (10, 10, "slide")
-    assert west["n_by_class"] == {"a": 10, "b": 0, "c": 0}
-    assert west["per_class"]["c"]["recall"] is None
-    assert north["baseline"] == {
-        "accuracy": 0.5,
-        "balanced_accuracy": 0.5,
-        "macro_f1": pytest.approx(1 / 3),
-    }
-    assert west["baseline"]["accuracy"] == 0.0
-    assert west["baseline_class"] == "b"
-    mean = content["mean_unseen"]
-    for name in metrics.METRICS:
-        expected = (east["metrics"][name]["value"] + west["metrics"][name]["value"]) / 2
-        assert mean["metrics"][name]["value"] == pytest.approx(expected)
-        drop = north["metrics"][name]["value"] - expected
-        assert content["drop"]["metrics"][name]["value"] == pytest.approx(drop)
-    assert (mean["n_images"], mean["unit"]) == (50, "patient + slide")
-    f1 = {name: content["by_hospital"][name]["metrics"]["macro_f1"] for name in ("east", "west")}
-    worst = min(f1, key=lambda name: f1[name]["value"])
-    assert content["worst_unseen"]["hospital"] == worst
-    assert content["worst_unseen"]["metrics"]["macro_f1"] == f1[worst]
-    for block in (north, east, west, mean, content["drop"]):
-        for one in block["metrics"].values():
-            assert one["low"] <= one["value"] <= one["high"]
-
-
-def test_the_mean_of_hospitals_is_surer_than_its_parts():
-    """Independent draws within two equal hospitals: the mean's interval is 1/sqrt(2) as wide."""
-    rng = np.random.default_rng(0)
-    frames = []
-    for name in ("east", "west"):
-        truth = rng.choice(["a", "b"], 400)
-        is_right = rng.random(400) < 0.7
-        frames.append(
-            pictures(
-                name, "unseen", truth, np.where(is_right, truth, np.where(truth == "a", "b", "a"))
-            )
-        )
-    scores = metrics.score_hospitals(pd.concat(frames), ["a", "b"], always("a"), 4000, 3)
-    content = metrics.report(scores, ["a", "b"])
-
-    def width(block):
-        score = block["metrics"]["accuracy"]
-        return score["high"] - score["low"]
-
-    alone = np.mean([width(block) for block in content["by_hospital"].values()])
-    assert width(content["mean_unseen"]) == pytest.approx(alone / np.sqrt(2), rel=0.12)
-
-
-def test_one_group_gives_scores_but_no_interval():
-    """Nothing is known of the spread between groups from one of them, and the reason says so."""
-    frame = pd.concat(
-        [
-            pictures("north", "test", ["a", "b"] * 5, ["a", "b"] * 5),
-            pictures("east", "unseen", ["a", "b"], ["a", "a"], groups=["east/p1", "east/p1"]),
-        ]
-    )
-    content = metrics.report(
-        metrics.score_hospitals(frame, ["a", "b"], always("a"), 200, 1), ["a", "b"]
-    )
-    for block in (content["by_hospital"]["east"], content["mean_unseen"], content["drop"]):
-        score = block["metrics"]["macro_f1"]
-        assert score["value"] is not None
-        assert (score["low"], score["high"]) == (None, None)
-        assert block["interval_reason"] == "fewer than 2 groups at east"
-    assert "interval_reason" not in content["by_hospital"]["north"]
-
-
-def test_without_an_unseen_hospital_its_numbers_are_null_with_a_reason():
-    frame = pictures("north", "test", ["a", "b"] * 5, ["a", "b"] * 5)
-    content = metrics.report(
-        metrics.score_hospitals(frame, ["a", "b"], always("a"), 100, 1), ["a", "b"]
-    )
-    assert content["mean_unseen"] is content["worst_unseen"] is content["drop"] is None
-    assert "split.train_hospitals" in content["unseen_reason"]
-
-
-def test_scores_depend_neither_on_row_order_nor_on_other_hospitals():
-    """Shuffled rows, or one hospital fewer, leave every number of a hospital as it was."""
-    frame = three_hospitals()
-    classes = ["a", "b"]
-    known = metrics.report(metrics.score_hospitals(frame, classes, always("a"), 200, 5), classes)
-    shuffled = frame.sample(frac=1, random_state=2)
-    again = metrics.report(metrics.score_hospitals(shuffled, classes, always("a"), 200, 5), classes)
-    assert again == known
-    fewer = frame[frame["hospital"] != "east"]
-    rest = metrics.report(metrics.score_hospitals(fewer, classes, always("a"), 200, 5), classes)
-    assert rest["by_hospital"]["west"] == known["by_hospital"]["west"]
-
-
-def test_class_scores_are_listed_by_hospital_and_class():
-    content = metrics.report(
-        metrics.score_hospitals(three_hospitals(), ["b", "a"], always("a"), 100, 1), ["b", "a"]
-    )
-    listed = metrics.list_class_scores(content)
-    assert list(zip(listed["hospital"], listed["class"], strict=True)) == [
-        (hospital, name) for hospital in ("east", "north", "west") for name in ("a", "b")
-    ]
-    west = listed[listed["hospital"] == "west"].set_index("class")
-    assert west.loc["a", "n"] == 10
-    assert np.isnan(west.loc["b", "recall"])
-
-
-def test_every_draw_is_scored_over_the_same_classes():
-    """A class with one picture, called wrong: no draw may leave it out and look better for it.
-
-    Of the other two classes all are right, so that the mean F1 over three classes never comes
-    near 1, while that over two would be 1.
-    """
-    frame = pd.DataFrame(
-        {
-            "hospital": "north",
-            "part": "unseen",
-            "label": ["a"] * 30 + ["b"] * 30 + ["c"],
-            "predicted": ["a"] * 30 + ["b"] * 30 + ["a"],
-            "group": [str(number) for number in range(61)],
-            "unit": "image",
-        }
-    )
-    classes = ["a", "b", "c"]
-    [scores] = metrics.score_hospitals(frame, classes, always("a"), 500, 1)
-    assert len(scores.draws["macro_f1"]) == 500
-    assert scores.draws["macro_f1"].max() < 0.7
-    assert scores.draws["balanced_accuracy"].max() < 0.7
-
-
-def test_a_class_that_a_draw_lacks_counts_with_its_observed_score():
-    """Observed recalls 1, 0.5 and 0; a draw without the last two has their observed ones."""
-    observed = np.array([[4, 0, 0], [1, 1, 0], [1, 0, 0]], np.float64)
-    draw = np.array([[6, 1, 0], [0, 0, 0], [0, 0, 0]], np.float64)
-    assert metrics.balanced_accuracy(draw, observed) == pytest.approx((6 / 7 + 0.5 + 0) / 3)
-    assert metrics.balanced_accuracy(draw) == pytest.approx(6 / 7)
-    assert metrics.accuracy(draw, observed) == pytest.approx(6 / 7)

@@ -1,9 +1,11 @@
 import json
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from stages import evaluate
 from stages.core import training
@@ -58,14 +60,14 @@ class Softmax:
         return odds / odds.sum(axis=1, keepdims=True)
 
 
-def vector(name, strength):
-    return np.array([strength * (name == one) for one in CLASSES], np.float32)
-
-
-def feature_rows(rows):
+def feature_rows(rows, classes):
     """Two plain views that agree, and an augmented one that says the contrary, loudly."""
+
+    def vector(name, strength):
+        return np.array([strength * (name == one) for one in classes], np.float32)
+
     for row in rows.itertuples():
-        wrong = next(name for name in CLASSES if name != row.says)
+        wrong = next(name for name in classes if name != row.says)
         yield {"image_id": row.image_id, "view": "grey_world", "vector": vector(row.says, 2)}
         yield {
             "image_id": row.image_id,
@@ -81,8 +83,17 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_project(tmp_path, ("north", "east"), evaluate={"bootstrap": 200})
     frame = pd.DataFrame(PICTURES, columns=["hospital", "part", "label", "says", "patient"])
+    units = frame["hospital"].map({"north": "patient", "east": "slide"})
+    write_cohort(frame.assign(unit=units, official_part=None), CLASSES)
+    answer_with(monkeypatch, CLASSES)
+    return tmp_path
+
+
+def write_cohort(frame, classes):
+    """Write the tables that evaluate reads, one row of `frame` an image."""
     frame["image_id"] = [f"{name}/{i:03d}.png" for i, name in enumerate(frame["hospital"])]
-    frame["group"] = frame["hospital"] + "/" + frame["patient"]
+    known = frame["patient"].notna()
+    frame["group"] = (frame["hospital"] + "/" + frame["patient"]).where(known, frame["image_id"])
     frame["twin_group"] = frame["image_id"]
     frame["left_out_reason"] = frame["part"].where(frame["part"] == "left_out", None)
     SPLIT.write(frame[SPLIT.schema.names])
@@ -90,16 +101,12 @@ def project(tmp_path, monkeypatch):
         published_label=frame["label"],
         cell_type=frame["label"],
         slide=None,
-        unit=frame["hospital"].map({"north": "patient", "east": "slide"}),
-        official_part=None,
         keep=True,
         drop_reason=None,
     )
     LABELS.write(labels[LABELS.schema.names])
     for hospital, rows in frame.groupby("hospital"):
-        FEATURES.write(pd.DataFrame(list(feature_rows(rows))), str(hospital))
-    answer_with(monkeypatch, CLASSES)
-    return tmp_path
+        FEATURES.write(pd.DataFrame(list(feature_rows(rows, classes))), str(hospital))
 
 
 def answer_with(monkeypatch, classes):
@@ -128,6 +135,7 @@ def test_each_hospital_gets_the_scores_of_its_known_answers(project):
     assert north["n_by_class"] == {"basophil": 4, "eosinophil": 4, "monocyte": 0}
     assert content["worst_unseen"]["hospital"] == "east"
     assert content["drop"]["metrics"]["accuracy"]["value"] == 0.375
+    assert content["not_scored"] == []
 
 
 def test_baseline_calls_everything_the_commonest_training_class(project):
@@ -139,6 +147,7 @@ def test_baseline_calls_everything_the_commonest_training_class(project):
         "accuracy": 0.5,
         "balanced_accuracy": 0.5,
         "macro_f1": 0.333333,
+        "kappa": 0.0,
     }
 
 
@@ -182,12 +191,12 @@ def test_the_same_input_gives_the_same_bytes(project):
     assert [(project / name).read_bytes() for name in names] == first
 
 
-def test_a_hospital_without_test_pictures_stops_before_the_model_runs(project, monkeypatch):
+def test_a_hospital_that_is_nowhere_stops_before_the_model_runs(project, monkeypatch):
     """Its absence from the means would go unnoticed."""
     monkeypatch.setattr(training, "predict_images", lambda *_: pytest.fail("the model ran"))
     split = SPLIT.read()
     SPLIT.write(split[split["hospital"] == "north"])
-    with pytest.raises(SplitError, match=r"no test or unseen picture of east.*take it out"):
+    with pytest.raises(SplitError, match=r"test or unseen image of east.*take it out"):
         evaluate.main()
 
 
@@ -197,3 +206,163 @@ def test_a_class_that_the_model_never_learnt_stops_before_the_model_runs(project
     with pytest.raises(ModelError, match=r"split\.parquet holds basophil, which.*dvc repro"):
         evaluate.main()
     assert not (project / "metrics/evaluate.json").exists()
+
+
+def rewrite_split(change):
+    frame = SPLIT.read()
+    SPLIT.write(change(frame))
+
+
+def set_method(project, method):
+    path = project / "params.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["split"]["method"] = method
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+def test_without_test_images_at_home_the_unseen_hospitals_are_scored(project):
+    """As leave_hospitals_out splits: no in-domain mean, no drop, and the reason."""
+    set_method(project, "leave_hospitals_out")
+    rewrite_split(lambda frame: frame[frame["part"] != "test"])
+    evaluate.main()
+    content = read_metrics(project)
+    assert list(content["by_hospital"]) == ["east"]
+    assert content["mean_in_domain"] is content["drop"] is None
+    assert "leave_hospitals_out" in content["in_domain_reason"]
+    assert content["mean_unseen"]["metrics"]["accuracy"]["value"] == 0.5
+    assert set(PREDICTIONS.read()["hospital"]) == {"east"}
+    assert content["not_scored"] == ["north"]
+
+
+def test_each_hospital_has_what_the_split_leaks(project):
+    """A sound split has the shares, all 0, and no warning."""
+    evaluate.main()
+    content = read_metrics(project)
+    north = content["by_hospital"]["north"]["leaks"]
+    assert north["patient_in_train"]["value"] == north["twin_in_train"]["value"] == 0.0
+    assert north["patient_in_train"]["n"] == north["n_tested"] == 8
+    assert north["slide_in_train"] is None
+    assert "leaky" not in (project / "metrics/evaluate.json").read_text()
+
+
+@pytest.mark.parametrize("method", ["random", "official"])
+def test_a_leaky_split_is_told_beside_every_score(project, caplog, method):
+    """Planted: half of north's test images show patients that trained, one of eight has a twin."""
+    set_method(project, method)
+    labels = LABELS.read()
+    hidden = labels["patient"].isin(["p0", "p1"])
+    LABELS.write(labels.assign(patient=labels["patient"].mask(hidden, "t0")))
+    train, test = (SPLIT.read().query("part == @part").iloc[0] for part in ("train", "test"))
+    twins = {test["image_id"]: train["twin_group"]}
+    rewrite_split(
+        lambda frame: frame.assign(
+            twin_group=frame["image_id"].map(twins).fillna(frame["twin_group"])
+        )
+    )
+    with caplog.at_level(logging.INFO):
+        evaluate.main()
+    content = read_metrics(project)
+    north, east = content["by_hospital"]["north"], content["by_hospital"]["east"]
+    assert north["leaks"]["patient_in_train"]["value"] == 0.5
+    assert north["leaky"] == content["mean_in_domain"]["leaky"]
+    assert "12.5 % of test images have a twin" in north["leaky"]
+    assert "50.0 % share a slide or patient" in north["leaky"]
+    assert east["leaky"] == content["mean_unseen"]["leaky"] == content["worst_unseen"]["leaky"]
+    assert "0.0 % of test images have a twin" in east["leaky"]
+    assert "leaky" in content["drop"]
+    assert f"north (test) macro F1 {north['metrics']['macro_f1']['value']:.3f}" in caplog.text
+    assert north["leaky"] in caplog.text
+
+
+def test_cells_have_no_screening_no_patients_and_no_parts_and_say_why(project):
+    evaluate.main()
+    content = read_metrics(project)
+    assert content["screening"] is None
+    assert "basophil, eosinophil, monocyte" in content["screening_reason"]
+    for name, patients in (("north", 4), ("east", 3)):
+        block = content["by_hospital"][name]
+        assert block["per_patient"] is block["by_official_part"] is None
+        assert f"{patients} of {patients} patients" in block["per_patient_reason"]
+        assert "no official part" in block["by_official_part_reason"]
+
+
+# hospital, part, diagnosis, what the features make the model say, patient, official part
+LEUKAEMIA = [
+    *[("jhu", "train", name, name, f"t{name}", "Discovery") for name in ("AML", "APL")],
+    ("home", "train", "healthy", "healthy", None, None),
+    *[("jhu", "test", "AML", says, "a1", "Validation") for says in ("AML", "AML", "healthy")],
+    *[("jhu", "test", "AML", says, "a2", "Validation") for says in ("healthy", "healthy", "AML")],
+    *[("jhu", "test", "APL", says, "b1", "Discovery") for says in ("APL", "AML", "APL")],
+    *[("home", "test", "healthy", says, None, None) for says in ("healthy", "healthy", "AML")],
+    *[("away", "unseen", "healthy", "healthy", "h1", None)] * 2,
+]
+
+
+@pytest.fixture
+def leukaemia(tmp_path, monkeypatch):
+    """PyCell's task: the diagnosis of the patient, sick and healthy from different hospitals."""
+    monkeypatch.chdir(tmp_path)
+    hospitals = ("home", "jhu", "away")
+    write_project(tmp_path, hospitals, evaluate={"bootstrap": 200}, taxonomy="leukaemia3")
+    columns = ["hospital", "part", "label", "says", "patient", "official_part"]
+    frame = pd.DataFrame(LEUKAEMIA, columns=columns)
+    units = np.where(frame["patient"].notna(), "patient", "image")
+    write_cohort(frame.assign(unit=units), ["AML", "APL", "healthy"])
+    answer_with(monkeypatch, ["AML", "APL", "healthy"])
+    return tmp_path
+
+
+def test_diagnoses_are_scored_by_patient_too(leukaemia):
+    """Of jhu's three patients a2 is missed, by the mean of its probabilities; home has none."""
+    evaluate.main()
+    blocks = read_metrics(leukaemia)["by_hospital"]
+    own = blocks["jhu"]["per_patient"]
+    assert (own["n_patients"], own["n_images"]) == (3, 9)
+    assert own["accuracy"]["value"] == pytest.approx(2 / 3, abs=1e-6)
+    assert own["confusion"]["AML"] == {"AML": 1, "APL": 0, "healthy": 1}
+    parts = own["by_official_part"]
+    assert {name: block["accuracy"]["value"] for name, block in parts.items()} == {
+        "Discovery": 1.0,
+        "Validation": 0.5,
+    }
+    assert blocks["home"]["per_patient"] is None
+    assert "no patient" in blocks["home"]["per_patient_reason"]
+
+
+def test_official_parts_of_a_hospital_are_scored_apart(leukaemia):
+    evaluate.main()
+    blocks = read_metrics(leukaemia)["by_hospital"]
+    parts = blocks["jhu"]["by_official_part"]
+    assert {name: block["n_images"] for name, block in parts.items()} == {
+        "Discovery": 3,
+        "Validation": 6,
+    }
+    assert parts["Validation"]["metrics"]["accuracy"]["value"] == 0.5
+    assert parts["Validation"]["n_by_class"] == {"AML": 6, "APL": 0, "healthy": 0}
+    assert blocks["home"]["by_official_part"] is None
+
+
+def test_screening_joins_the_hospitals_of_a_part(leukaemia):
+    """Three of nine sick images missed, one of three healthy ones called sick; and by patient."""
+    evaluate.main()
+    screening = read_metrics(leukaemia)["screening"]
+    test = screening["test"]
+    assert (test["n"], test["correct"]) == (12, 7)
+    assert (test["n_sick"], test["sick_called_healthy"]) == (9, 3)
+    assert (test["n_healthy"], test["healthy_called_sick"]) == (3, 1)
+    assert test["sensitivity"]["value"] == pytest.approx(2 / 3, abs=1e-6)
+    assert test["by_disease"] == {"AML": {"n": 6, "missed": 3}, "APL": {"n": 3, "missed": 0}}
+    own = test["per_patient"]
+    assert (own["n_patients"], own["n_sick"], own["sick_called_healthy"]) == (3, 3, 1)
+    assert (own["n_healthy"], own["healthy_called_sick"]) == (3, 1)
+    assert own["n_reason"].startswith("3 images without a published patient")
+    unseen = screening["unseen"]
+    assert unseen["sensitivity"]["value"] is None
+    assert unseen["per_patient"]["n_patients"] == 1
+
+
+def test_screening_of_a_leaky_split_says_so(leukaemia):
+    set_method(leukaemia, "random")
+    evaluate.main()
+    screening = read_metrics(leukaemia)["screening"]
+    assert all(screening[part]["leaky"].startswith("leaky: ") for part in ("test", "unseen"))
