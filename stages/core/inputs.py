@@ -56,7 +56,8 @@ def geometries(quality: pd.DataFrame, rule: InputsParams) -> dict[str, Geometry]
     dict of str to Geometry
         By image_id. With ``scale: hospital`` the radius is the median over the hospital's
         pictures in which a cell was found; with ``scale: image`` it is the picture's own. Where no
-        cell was found: the middle of the picture, and the hospital's radius.
+        cell was found, and with ``hide: cell``, whose crop must not tell the size of the cell:
+        the hospital's radius. Where no cell was found the centre is the middle of the picture.
 
     Notes
     -----
@@ -71,7 +72,7 @@ def geometries(quality: pd.DataFrame, rule: InputsParams) -> dict[str, Geometry]
         own = float(row.cell_radius) if row.has_cell else usual
         found[row.image_id] = Geometry(
             centre=(float(row.centre_x), float(row.centre_y)) if row.has_cell else None,
-            radius=usual if rule.scale == "hospital" else own,
+            radius=usual if rule.scale == "hospital" or rule.hide == "cell" else own,
             white=(float(row.white_r), float(row.white_g), float(row.white_b)),
         )
     return found
@@ -121,7 +122,8 @@ def prepare(
     scales each channel of the crop to a mean of 180; both as in the project's first experiments.
 
     ``hide: cell`` covers the cell, and a disc as large as a cell of the hospital, with background
-    before anything else is done: neither its colours nor its size reach the result.
+    before anything else is done: neither its colours nor its size reach the result. Of a cell that
+    is larger than the disc the outline can be told where red cells stand close.
     """
     if rule.hide == "cell":
         rgb = _cover_cell(rgb, geometry)

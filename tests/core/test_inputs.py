@@ -198,3 +198,118 @@ def test_mask_without_a_cell_changes_nothing():
     place = Geometry(None, 20, (200, 200, 200))
     plain = inputs.prepare(rgb, place, rule(), 32, "none")
     assert np.array_equal(inputs.prepare(rgb, place, rule(hide="background"), 32, "none"), plain)
+
+
+def busy_smear(cell_radius, colours):
+    """A cell of any size and colour, off the middle of a striped ground with a red cell far off."""
+    rgb = np.full((240, 240, 3), WHITE, np.uint8)
+    rgb[::6] -= 12
+    cv2.circle(rgb, (30, 200), 16, (215, 165, 165), -1)
+    cv2.circle(rgb, (105, 130), cell_radius, colours[0], -1)
+    cv2.circle(rgb, (105, 130), cell_radius * 2 // 3, colours[1], -1)
+    return rgb
+
+
+CELLS = {
+    "small and blue": (22, ((150, 160, 220), (60, 40, 130))),
+    "large and red": (44, ((225, 150, 160), (130, 50, 90))),
+    "pale": (36, ((205, 195, 205), (140, 110, 170))),
+}
+
+
+@pytest.mark.parametrize("balance", ["white_point", "grey_world", "none"])
+@pytest.mark.parametrize("crop", ["cell", "centre", "whole"])
+def test_a_hidden_cell_leaves_no_trace(balance, crop):
+    """Cells of other sizes and colours in one and the same smear: the same array, bit for bit."""
+    place = Geometry((105.0, 130.0), 40, WHITE)
+    pictures = [busy_smear(*cell) for cell in CELLS.values()]
+    covered, shown = rule(crop=crop, hide="cell"), rule(crop=crop)
+    first = inputs.prepare(pictures[0], place, covered, 64, balance)
+    for rgb in pictures[1:]:
+        assert np.array_equal(inputs.prepare(rgb, place, covered, 64, balance), first)
+        assert not np.array_equal(
+            inputs.prepare(rgb, place, shown, 64, balance),
+            inputs.prepare(pictures[0], place, shown, 64, balance),
+        )
+
+
+@pytest.mark.parametrize("balance", ["white_point", "none"])
+def test_what_is_far_from_a_hidden_cell_stays(balance):
+    """Beyond the disc and its soft edge nothing changes; within it there is background alone."""
+    rgb = busy_smear(*CELLS["small and blue"])
+    place = Geometry((105.0, 130.0), 40, WHITE)
+    covered = inputs.prepare(rgb, place, rule(half_side=3.0, hide="cell"), 240, balance)
+    plain = inputs.prepare(rgb, place, rule(half_side=3.0), 240, balance)
+    y, x = np.indices((240, 240)) - 119.5
+    distance = np.hypot(x, y)
+    far = distance > (inputs.COVER + 2 * inputs.MARGIN) * 40
+    assert np.array_equal(covered[far], plain[far])
+    assert len(np.unique(plain[far], axis=0)) > 2
+    background = [240, 240, 240] if balance == "white_point" else list(WHITE)
+    assert (covered[distance < inputs.COVER * 40] == background).all()
+
+
+def test_a_cell_that_is_larger_than_the_disc_is_hidden_too():
+    """Its outline is covered as well: no pixel of its colours is left."""
+    rgb = smear(300, (150, 150), 80)
+    cv2.circle(rgb, (150, 150), 55, (70, 40, 120), -1)
+    place = Geometry((150.0, 150.0), 40, WHITE)
+    covered = inputs.prepare(rgb, place, rule(half_side=3.0, hide="cell"), 112, "none")
+    assert np.abs(covered.astype(int) - WHITE).max() <= 3
+
+
+@pytest.mark.parametrize(("radius", "usual"), [(30, 30), (None, 50)])
+def test_without_a_cell_the_disc_stands_in_the_middle(radius, usual):
+    """Nothing was found: a disc of the hospital's cell size, or of a quarter of the side."""
+    rgb = np.random.default_rng(3).integers(190, 200, (200, 200, 3), dtype=np.uint8)
+    place = Geometry(None, radius, (250.0, 251.0, 252.0))
+    covered = inputs.prepare(rgb, place, rule(crop="whole", hide="cell"), 200, "none")
+    y, x = np.indices((200, 200)) - 99.5
+    distance = np.hypot(x, y)
+    far = distance > (inputs.COVER + 2 * inputs.MARGIN) * usual
+    assert (covered[distance < inputs.COVER * usual] == (250, 251, 252)).all()
+    assert np.array_equal(covered[far], rgb[far])
+
+
+def test_a_hidden_cell_does_not_set_the_scale():
+    """With scale: image the crop would be as large as the cell; hidden, it is as the hospital's."""
+    table = quality(
+        has_cell=[True, True, True],
+        centre_x=[105.0] * 3,
+        centre_y=[130.0] * 3,
+        cell_radius=[22.0, 40.0, 44.0],
+    )
+    hidden = rule(scale="image", hide="cell")
+    found = inputs.geometries(table, hidden)
+    assert [g.radius for g in found.values()] == [40.0] * 3
+    prepared = [
+        inputs.prepare(busy_smear(*cell), place, hidden, 64, "none")
+        for cell, place in zip(CELLS.values(), found.values(), strict=True)
+    ]
+    assert all(np.array_equal(one, prepared[0]) for one in prepared)
+
+
+def test_centre_crop_is_the_cell_crop_around_the_middle():
+    """Same side as the cell crop, but wherever the cell is, the picture's middle is shown."""
+    rng = np.random.default_rng(4)
+    rgb = cv2.GaussianBlur(rng.integers(0, 256, (160, 200, 3), dtype=np.uint8), (5, 5), 0)
+    centre = inputs.prepare(rgb, Geometry((31.0, 40.0), 20, WHITE), rule(crop="centre"), 60, "none")
+    middle = Geometry((99.5, 79.5), 20, WHITE)
+    assert np.array_equal(centre, inputs.prepare(rgb, middle, rule(), 60, "none"))
+    assert np.array_equal(centre, rgb[50:110, 70:130])
+
+
+def test_centre_crop_has_one_scale_for_pictures_of_any_size():
+    """A wider border around the same middle changes nothing, unlike with crop: whole."""
+    rng = np.random.default_rng(5)
+    large = rng.integers(0, 256, (220, 300, 3), dtype=np.uint8)
+    small = np.ascontiguousarray(large[40:180, 60:240])
+    crops = {
+        crop: [
+            inputs.prepare(rgb, Geometry(None, 40, WHITE), rule(crop=crop), 64, "grey_world")
+            for rgb in (large, small)
+        ]
+        for crop in ("centre", "whole")
+    }
+    assert np.array_equal(*crops["centre"])
+    assert not np.array_equal(*crops["whole"])

@@ -1,0 +1,436 @@
+"""The cover stage on real models whose calls follow the background alone, or the cell alone."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages import cover, features, quality
+from stages.core import (
+    backbones,
+    covering,
+    examples,
+    frameworks,
+    inputs,
+    networks,
+    sheets,
+    training,
+)
+from stages.core.errors import ModelError, TableError
+from stages.core.params import HeadRecipe, InputsParams, PixelRecipe
+from stages.core.tables import IMAGES, PREDICTIONS, QUALITY
+from tests.stages.cohort import ROOT, write_project
+from tests.stages.test_quality import image_row
+
+CLASSES = ["basophil", "eosinophil", "monocyte"]
+LEARNING = {
+    "learning_rate": 0.1, "epochs": 1, "batch": 1, "patience": 1, "class_weights": "none",
+}  # fmt: skip
+LENET = PixelRecipe(learns_from="pixels", network="lenet", size=32, **LEARNING)
+HEAD = HeadRecipe(learns_from="features", hidden=[2], dropout=0.0, l2=0.0, **LEARNING)
+N_IMAGES = 12
+BLUE_GROUND, YELLOW_GROUND, GREY_GROUND = (205, 220, 245), (245, 230, 205), (232, 232, 232)
+BLUE_CELL, RED_CELL = (80, 110, 190), (190, 110, 80)
+STEEP = 50.0  # of the made models: a clear colour is called with a probability near 1
+MIDDLE, CORNER = 3, 0  # places among the 6 x 6 that LeNet's second pooling leaves of 32 px
+FILES = ("metrics/cover.json", "metrics/cover/examples.png")
+
+
+def draw_smear(number, ground, cell):
+    """A cell of some size somewhere near the middle."""
+    rng = np.random.default_rng(number)
+    rgb = np.full((120, 120, 3), ground, np.uint8)
+    place = tuple(map(int, rng.integers(54, 66, 2)))
+    cv2.circle(rgb, place, int(rng.integers(24, 30)), cell, -1)
+    return rgb
+
+
+def write_hospital(hospital, grounds):
+    """Images whose ground and cell are coloured independently, with their measures."""
+    rows = []
+    for number in range(N_IMAGES):
+        ground = grounds[number % len(grounds)]
+        cell = (BLUE_CELL, RED_CELL)[number // 2 % 2]
+        image_id = f"{hospital}/{number:03d}.png"
+        row = image_row(number, draw_smear(number, ground, cell))
+        names = {"image_id": image_id, "hospital": hospital, "twin_group": image_id}
+        rows.append(row | names)
+    IMAGES.write(pd.DataFrame(rows), hospital)
+    quality.main(hospital)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Two hospitals: north's ground is blue or yellow, east's is always grey."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
+    write_params(tmp_path)
+    write_hospital("north", (BLUE_GROUND, YELLOW_GROUND))
+    write_hospital("east", (GREY_GROUND,))
+    return tmp_path
+
+
+def write_params(folder, **changes):
+    groups = {
+        "features": {
+            "backbone": "efficientnet_lite0", "size": 40, "layers": ["block1"],
+            "augmented_views": 1,
+        },
+        "cover": {"max_images": 200, "confident": 0.9},
+    }  # fmt: skip
+    write_project(folder, ("north", "east"), **(groups | changes))
+
+
+def rule(**changes):
+    """As published: with another balance the colour of the ground would be gone."""
+    settings = {
+        "crop": "cell", "scale": "hospital", "half_side": 1.5, "white_balance": ["none"],
+        "hide": "nothing",
+    }  # fmt: skip
+    return InputsParams(**(settings | changes))
+
+
+def made_lenet(looks_at, place):
+    """Return a LeNet whose weights are set by hand, so that it looks at one place alone.
+
+    Its first two filters give the darkness of red and of blue in one pixel; blue ground is
+    darker in red. At the corner it calls by their difference, in the middle by darkness above
+    that of any ground. What is neither gets no confident call.
+    """
+    network = networks.build(LENET, 3, len(CLASSES))
+    for layer in network.layers:
+        layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
+    kernel, bias = network.get_layer("conv_1").get_weights()
+    kernel[0, 0, 0, 0], kernel[0, 0, 2, 1], bias[:2] = -1, -1, 1
+    network.get_layer("conv_1").set_weights([kernel, bias])
+    kernel, bias = network.get_layer("conv_2").get_weights()
+    kernel[0, 0, 0, 0] = kernel[0, 0, 1, 1] = 1
+    network.get_layer("conv_2").set_weights([kernel, bias])
+    kernel, bias = network.get_layer("hidden").get_weights()
+    first = (place * 6 + place) * 16  # of the 16 channels there
+    if looks_at == "ground":
+        kernel[first : first + 2, :2] = STEEP * np.array([[1, -1], [-1, 1]])
+    else:
+        kernel[first : first + 2, :2], bias[:2] = STEEP * np.eye(2), -0.3 * STEEP
+    network.get_layer("hidden").set_weights([kernel, bias])
+    network.get_layer("probabilities").set_weights(call_by_two(128))
+    return network
+
+
+def call_by_two(n_hidden):
+    """Weights of a last layer: the first hidden unit is for basophil, the second for monocyte."""
+    kernel = np.zeros((n_hidden, len(CLASSES)), np.float32)
+    kernel[0, 0] = kernel[1, 2] = 1
+    return [kernel, np.zeros(len(CLASSES), np.float32)]
+
+
+def write_lenet(looks_at, **changes):
+    """Keep a made LeNet, and what it calls every image, as train and evaluate would."""
+    network = made_lenet(looks_at, CORNER if looks_at == "ground" else MIDDLE)
+    model = training.TrainedModel(CLASSES, LENET, rule(**changes), network)
+    training.save(model, Path("data/model"))
+    ids = [f"{hospital}/{i:03d}.png" for hospital in ("north", "east") for i in range(N_IMAGES)]
+    rows = examples.read_pixels(["north", "east"], ids, model.inputs, LENET.size)
+    write_predictions(training.predict_images(model, rows))
+
+
+def write_predictions(probabilities):
+    """The table of evaluate; its truth is nonsense, since nobody may read it."""
+    table = probabilities.add_prefix("p_").reset_index()
+    table["hospital"] = table["image_id"].str.split("/").str[0]
+    table["part"] = table["hospital"].map({"north": "test", "east": "unseen"})
+    table["predicted"] = probabilities.idxmax(axis=1).to_numpy()
+    table["label"] = "never read"
+    PREDICTIONS.write(table)
+
+
+def run_cover():
+    cover.main()
+    return json.loads(Path("metrics/cover.json").read_text())
+
+
+def read_sheet():
+    content = np.frombuffer(Path("metrics/cover/examples.png").read_bytes(), np.uint8)
+    return cv2.imdecode(content, cv2.IMREAD_COLOR)[..., ::-1]
+
+
+def test_calls_that_follow_the_ground_survive(project):
+    """All confident calls stay at north, which is flagged; at east's grey ground there are none."""
+    write_lenet("ground")
+    content = run_cover()
+    north, east = content["by_hospital"]["north"], content["by_hospital"]["east"]
+    assert (north["n_images"], north["n_confident"]) == (N_IMAGES, N_IMAGES)
+    assert north["keeps_confident_call"]["value"] == 1.0
+    assert north["keeps_confident_call"]["n"] == N_IMAGES
+    assert north["still_confident"]["value"] == 1.0
+    assert north["calls"] == {"basophil": 6, "eosinophil": 0, "monocyte": 6}
+    assert (east["n_images"], east["n_confident"]) == (N_IMAGES, 0)
+    assert east["keeps_confident_call"] is None
+    assert "no call reaches 0.9" in east["keeps_confident_call_reason"]
+    assert east["still_confident"]["value"] == 0.0
+    assert content["all"]["n_images"] == 2 * N_IMAGES
+    assert content["all"]["keeps_confident_call"]["n"] == N_IMAGES
+    assert content["flagged"] == ["north"]
+    assert content["confident"] == 0.9
+
+
+def test_calls_that_follow_the_cell_are_lost(project):
+    """Every image was called by its cell; with the cell hidden nothing is sure any more."""
+    write_lenet("cell")
+    content = run_cover()
+    for block in (*content["by_hospital"].values(), content["all"]):
+        assert block["n_confident"] == block["n_images"] > 0
+        assert block["keeps_confident_call"]["value"] == 0.0
+        assert block["still_confident"]["value"] == 0.0
+    assert content["flagged"] == []
+
+
+def made_backbone(size, layers):
+    """A small real network in place of the backbone: mean red and blue of corner and middle."""
+    keras = frameworks.load_keras()
+    pixels = keras.Input((size, size, 3))
+    corner = keras.layers.Cropping2D(((0, size - 3), (0, size - 3)))(pixels)
+    middle = keras.layers.Cropping2D(size // 2 - 3)(pixels)
+    means = [keras.layers.GlobalAveragePooling2D()(part) for part in (corner, middle)]
+    return keras.Model(pixels, keras.layers.Concatenate()(means))
+
+
+def write_head(looks_at, n_features, **changes):
+    """Keep a head on stored features, and what it calls every image."""
+    network = networks.build(HEAD, n_features, len(CLASSES))
+    if looks_at == "anything":
+        rng = np.random.default_rng(0)
+        kernel = rng.normal(size=(n_features, 2)).astype(np.float32)
+        network.get_layer("hidden_1").set_weights([kernel, np.ones(2, np.float32)])
+    else:
+        kernel = np.zeros((n_features, 2), np.float32)
+        first = 0 if looks_at == "ground" else 3
+        kernel[first], kernel[first + 2] = (-1, 1), (1, -1)
+        bias = np.full(2, 0.0 if looks_at == "ground" else -60.0, np.float32)
+        network.get_layer("hidden_1").set_weights([kernel, bias])
+    network.get_layer("probabilities").set_weights(call_by_two(2))
+    model = training.TrainedModel(CLASSES, HEAD, rule(**changes), network)
+    training.save(model, Path("data/model"))
+    ids = [f"{hospital}/{i:03d}.png" for hospital in ("north", "east") for i in range(N_IMAGES)]
+    for hospital in ("north", "east"):
+        features.main(hospital)
+    rows = examples.read_features(["north", "east"], ids, plain_only=True)
+    predicted = training.predict_images(model, rows)
+    write_predictions(predicted)
+    return predicted
+
+
+@pytest.mark.parametrize(("looks_at", "kept", "flagged"), [("ground", 1.0, ["north"]),
+                                                           ("cell", 0.0, [])])  # fmt: skip
+def test_a_head_on_features_is_asked_through_the_backbone(
+    project, monkeypatch, looks_at, kept, flagged
+):
+    """The same two answers where the model sees vectors of a frozen network."""
+    write_params(project, inputs=rule().model_dump())
+    monkeypatch.setattr(backbones, "load_lite0", made_backbone)
+    write_head(looks_at, 6)
+    content = run_cover()
+    north = content["by_hospital"]["north"]
+    assert north["n_confident"] == N_IMAGES
+    assert north["keeps_confident_call"]["value"] == kept
+    assert content["flagged"] == flagged
+
+
+def spy_on_calls(monkeypatch):
+    """Remember what the images were called before and after."""
+    seen = {}
+    report = covering.report
+
+    def listen(before, after, *others):
+        seen.update(before=before, after=after)
+        return report(before, after, *others)
+
+    monkeypatch.setattr(covering, "report", listen)
+    return seen
+
+
+@pytest.mark.parametrize("learns_from", ["pixels", "features"])
+def test_but_for_the_hidden_cell_the_images_are_prepared_as_before(
+    project, monkeypatch, learns_from
+):
+    """Where hiding is switched off, the stage finds the very calls that were stored."""
+    settings = {"white_balance": ["white_point", "none"], "crop": "centre", "half_side": 1.2}
+    if learns_from == "pixels":
+        write_lenet("cell", **settings)
+    else:
+        write_params(project, inputs=rule(**settings).model_dump())
+        predicted = write_head("anything", 16, **settings)
+        assert 0.01 < predicted["monocyte"].median() < 0.99  # else all would agree anyhow
+    # The recipe's inputs are in the model's card; params.yaml may have moved on.
+    write_params(project, inputs=rule(white_balance=["grey_world"]).model_dump())
+    calls = spy_on_calls(monkeypatch)
+    cover.main()
+    assert np.abs(calls["after"]["p"] - calls["before"]["p"]).max() > 0.05
+    monkeypatch.setattr(inputs, "_cover_cell", lambda rgb, geometry: rgb)
+    cover.main()
+    assert calls["after"]["call"].tolist() == calls["before"]["call"].tolist()
+    np.testing.assert_allclose(calls["after"]["p"], calls["before"]["p"], atol=1e-5)
+
+
+def test_at_most_so_many_images_are_drawn(project):
+    """Five of each hospital, whatever the truth, and whoever else takes part."""
+    write_params(project, cover={"max_images": 5, "confident": 0.6})
+    write_lenet("ground")
+    content = run_cover()
+    assert [content["by_hospital"][name]["n_images"] for name in ("east", "north")] == [5, 5]
+    assert content["all"]["n_images"] == 10
+    assert content["confident"] == 0.6
+    assert content["flagged"] is None
+    first = [Path(name).read_bytes() for name in FILES]
+    table = PREDICTIONS.read()
+    table[::-1].drop(columns=["label", "part"]).to_parquet(PREDICTIONS.at())
+    cover.main()
+    assert [Path(name).read_bytes() for name in FILES] == first
+    params_file = project / "params.yaml"
+    params_file.write_text(params_file.read_text().replace("- east\n", ""))
+    assert run_cover()["by_hospital"] == {"north": content["by_hospital"]["north"]}
+
+
+def test_the_command_gives_the_same_bytes_with_two_workers(project):
+    """Processes are forked before TensorFlow runs, and do not change a byte."""
+    write_lenet("cell")
+    cover.main()
+    alone = [Path(name).read_bytes() for name in FILES]
+    environment = os.environ | {"SMEARFLOW_WORKERS": "2", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.cover"],
+        capture_output=True, text=True, check=False, env=environment, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [Path(name).read_bytes() for name in FILES] == alone
+
+
+def test_pixels_are_prepared_before_the_networks_are_loaded(project, monkeypatch):
+    """A process that is forked while TensorFlow runs may wait for ever."""
+    write_params(project, inputs=rule().model_dump())
+    monkeypatch.setattr(backbones, "load_lite0", made_backbone)
+    write_head("cell", 6)
+    order = []
+    for module, name in (
+        (examples, "read_pixels"),
+        (training, "load"),
+        (backbones, "load_lite0"),
+    ):
+        monkeypatch.setattr(module, name, remember(order, name, getattr(module, name)))
+    cover.main()
+    assert order == ["read_pixels", "read_pixels", "load", "load_lite0"]
+
+
+def remember(order, name, function):
+    def call(*arguments):
+        order.append(name)
+        return function(*arguments)
+
+    return call
+
+
+def prepare_both(hospital, number, ground):
+    """Return an image as the model sees it in white point, and with its cell hidden."""
+    place = inputs.geometries(QUALITY.read(hospital), rule())[f"{hospital}/{number:03d}.png"]
+    rgb = draw_smear(number, ground, (BLUE_CELL, RED_CELL)[number // 2 % 2])
+    return [
+        inputs.prepare(rgb, place, rule(hide=hide), LENET.size, "white_point").tobytes()
+        for hide in ("nothing", "cell")
+    ]
+
+
+def test_pairs_are_drawn_as_the_model_sees_them(project, monkeypatch):
+    """Twelve pairs, each the image in the first balance, then the same with its cell hidden."""
+    write_lenet("cell", white_balance=["white_point", "none"])
+    tiles = []
+
+    def caption(rgb, lines):
+        tiles.append((np.array(rgb).tobytes(), lines))
+        return np.full((160, 160, 3), len(tiles), np.uint8)
+
+    monkeypatch.setattr(sheets, "caption", caption)
+    calls = spy_on_calls(monkeypatch)
+    cover.main()
+    assert len(tiles) == 24
+    sheet = read_sheet()
+    assert sheet.shape == (4 * 160, 6 * 160, 3)
+    assert sheet[0, ::160, 0].tolist() == [1, 2, 3, 4, 5, 6]
+    known = {}
+    for number in range(N_IMAGES):
+        grounds = {"north": (BLUE_GROUND, YELLOW_GROUND)[number % 2], "east": GREY_GROUND}
+        for hospital, ground in grounds.items():
+            seen, hidden = prepare_both(hospital, number, ground)
+            known[seen] = (f"{hospital}/{number:03d}.png", hidden)
+    shown = []
+    for (seen, before), (hidden, after) in zip(tiles[::2], tiles[1::2], strict=True):
+        image_id, expected = known[seen]
+        shown.append(image_id)
+        assert hidden == expected
+        for lines, table in ((before, calls["before"]), (after, calls["after"])):
+            call, p = table.loc[image_id, ["call", "p"]]
+            assert lines == [call, f"p {p:.2f}"]
+        assert before != after
+    assert len(set(shown)) == 12
+
+
+def test_a_model_of_hidden_cells_is_not_asked(project, monkeypatch):
+    """It never saw a cell: nulls with the reason, an empty sheet, and no network is loaded."""
+    write_lenet("ground", hide="cell")
+    for module, name in ((training, "load"), (examples, "read_pixels")):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("the model was asked"))
+    content = run_cover()
+    assert content["by_hospital"]["north"]["n_confident"] == N_IMAGES
+    assert content["all"]["keeps_confident_call"] is None
+    assert "inputs.hide: cell" in content["all"]["keeps_confident_call_reason"]
+    assert content["flagged"] is None
+    assert (read_sheet() == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("gone", "error", "told"),
+    [
+        ("data/model/card.json", ModelError, r"card.json is missing.*dvc repro"),
+        ("data/model/weights.npz", ModelError, r"weights.npz is missing.*dvc repro"),
+        ("data/predictions.parquet", TableError, r"predictions.parquet is missing.*dvc repro"),
+        ("data/quality/east.parquet", TableError, r"quality/east.parquet is missing.*dvc repro"),
+    ],
+)
+def test_what_is_missing_is_named(project, gone, error, told):
+    write_lenet("ground")
+    Path(gone).unlink()
+    with pytest.raises(error, match=told):
+        cover.main()
+    assert not any(Path(name).exists() for name in FILES)
+
+
+def test_an_image_that_is_gone_is_named(project):
+    """A prediction without its image is no silent gap."""
+    write_lenet("ground")
+    IMAGES.write(IMAGES.read("north").iloc[1:], "north")
+    with pytest.raises(TableError, match=r"no picture of 1.*north/000.png.*dvc repro"):
+        cover.main()
+    assert not any(Path(name).exists() for name in FILES)
+
+
+def test_predictions_of_another_model_are_named(project):
+    write_lenet("ground")
+    PREDICTIONS.write(PREDICTIONS.read().drop(columns="p_eosinophil"))
+    with pytest.raises(TableError, match=r"no column p_eosinophil.*dvc repro"):
+        cover.main()
+
+
+def test_features_that_the_model_does_not_know_are_named(project, monkeypatch):
+    """params.yaml has moved on since the model was trained, and the stage is run by hand."""
+    write_params(project, inputs=rule().model_dump())
+    monkeypatch.setattr(backbones, "load_lite0", made_backbone)
+    write_head("cell", 6)
+    monkeypatch.undo()
+    monkeypatch.chdir(project)
+    with pytest.raises(ModelError, match=r"takes 6 features.*features.layers.*are 16.*dvc repro"):
+        cover.main()
