@@ -1,0 +1,71 @@
+"""suspects: name labels that are probably wrong. features, split -> suspects, metrics/suspects."""
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from stages.core import decoding, examples, grouping, params, sheets, suspicion
+from stages.core.errors import run_stage
+from stages.core.store import write_bytes, write_metrics
+from stages.core.tables import IMAGES, SPLIT, SUSPECTS
+
+SHEET = Path("metrics/suspects/examples.png")
+N_SHOWN = 24
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Write data/suspects.parquet, metrics/suspects.json and a sheet of the first suspects."""
+    rule = params.load("hospitals", "seed")
+    images = _read_images()
+    hospitals = [name for name in rule.hospitals if (images["hospital"] == name).any()]
+    views = examples.read_features(hospitals, images["image_id"], plain_only=True)
+    features = suspicion.average_views(views.image_ids, views.x)
+    seed = params.seed_for(rule.seed, "suspects")
+    verdicts = suspicion.predict_out_of_fold(features, images, seed)
+    suspects = suspicion.find_suspects(verdicts, images)
+    content = suspicion.report(verdicts, suspects, images)
+    SUSPECTS.write(suspects)
+    write_bytes(SHEET, _draw_sheet(suspects.head(N_SHOWN)))
+    write_metrics("suspects", content)
+    log.info("suspects: %d of %d labels", content["n_suspects"], content["n_images"])
+    if content["classes_left_out"]:
+        log.info("suspects: not judged, too few groups: %s", content["classes_left_out"])
+
+
+def _read_images() -> pd.DataFrame:
+    """Return the training images; those that share a group or a twin are one group.
+
+    Twins of two hospitals may both train, each in a group of its own hospital.
+    """
+    images = examples.read_split(["train", "valid"])
+    twins = SPLIT.read(columns=["image_id", "twin_group"])
+    images = images.merge(twins, on="image_id")
+    joined = grouping.join_by(len(images), [images["group"], images["twin_group"]])
+    return images.assign(group=joined)
+
+
+def _draw_sheet(suspects: pd.DataFrame) -> bytes:
+    """Return the first suspects as a contact sheet, with both classes below each."""
+    if suspects.empty:
+        return sheets.encode_sheet([sheets.caption(None, ["no label is suspected"])])
+    pixels = {
+        row["image_id"]: decoding.decode(row["bytes"]).rgb
+        for hospital in sorted(set(suspects["hospital"]))
+        for row in IMAGES.stream(hospital, ["image_id", "bytes"])
+        if row["image_id"] in set(suspects["image_id"])
+    }
+    return sheets.encode_sheet(
+        [
+            sheets.caption(
+                pixels[row.image_id], [f"label: {row.label}", f"rather: {row.suggested}"]
+            )
+            for row in suspects.itertuples()
+        ]
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)
