@@ -37,8 +37,8 @@ def main() -> None:
     content = covering.report(before, after, drawn["hospital"], card.classes, confident)
     write_metrics("cover", content)
     write_bytes(SHEET, sheets.encode_sheet(tiles))
-    kept = content["all"]["keeps_confident_call"]
-    log.info("cover: confident calls that stay %s, flagged %s", kept, content["flagged"])
+    if kept := content["all"]["keeps_confident_call"]:
+        log.info("cover: %.3f of %d confident calls stay", kept["value"], kept["n"])
 
 
 def _hide(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.core import metrics
+from stages.core import scoring
 
 CLASSES = ["basophil", "eosinophil"]
 SHARE = {"value": 0.25, "low": 0.1, "high": 0.5, "n": 16}
@@ -36,10 +36,10 @@ def evaluation(unseen: tuple[str, ...] = ("east", UNKNOWN), n: int = 40) -> dict
                 }
             )
         )
-    scores = metrics.score_hospitals(
+    scores = scoring.score_hospitals(
         pd.concat(frames), CLASSES, defaultdict(lambda: "basophil"), 200, 1
     )
-    content = metrics.report(scores, CLASSES)
+    content = scoring.report(scores, CLASSES)
     for block in content["by_hospital"].values():
         block |= {"per_patient": None, "per_patient_reason": "classes vary within a patient"}
     return content | {"screening": None, "screening_reason": "no class healthy"}
@@ -48,19 +48,20 @@ def evaluation(unseen: tuple[str, ...] = ("east", UNKNOWN), n: int = 40) -> dict
 def split() -> dict[str, Any]:
     nothing = {"value": 0.0, "low": 0.0, "high": 0.1, "n": 80}
     names = ("twin_in_train", "slide_or_patient_in_train")
-    return {"leaks": {"all": dict.fromkeys(names, nothing)}}
+    block = dict.fromkeys(names, nothing)
+    return {"leaks": {"all": block, "by_part": {"test": block}}}
 
 
 def probe(**changes: Any) -> dict[str, Any]:
     score = {
         "balanced_accuracy": {"value": 0.61, "low": 0.55, "high": 0.67},
         "auc": {"value": 0.66, "low": 0.6, "high": 0.7},
-        "baseline": 0.5,
+        "baseline": {"balanced_accuracy": 0.5, "auc": 0.5},
     }
+    by_hospital = {name: {"balanced_accuracy": 0.58} for name in ("north", "south")}
     return {
-        "shortcut_score": score,
-        "hospital_told": score,
-        "by_hospital": {name: {"balanced_accuracy": 0.58} for name in ("north", "south")},
+        "shortcut_score": score | {"by_hospital": by_hospital},
+        "hospital_told": {"seen": {"all": score}},
         "scores": {"published": {"all": score}},
         "warnings": [],
         **changes,

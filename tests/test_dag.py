@@ -22,19 +22,30 @@ FOUNDATION = {
 }
 # A topic imports the foundation only; these are the exceptions, each a layer on top of another.
 LAYERS = {
+    "agreement": {"metrics", "intervals"},
     "backbones": {"torch_weights"},
+    "contingency": {"metrics"},
+    "covering": {"intervals"},
+    "balance": {"leaks", "splitting"},
     "drawing": {"cells"},
     "examples": {"inputs", "decoding"},
     "inputs": {"masks"},
+    "leaks": {"intervals"},
     "masks": {"density", "segmentation"},
-    "metrics": {"intervals"},
+    "scoring": {"intervals", "metrics"},
+    "probing": {"intervals"},
+    "screening": {"intervals"},
     "segmentation": {"density"},
+    "shortcut_scores": {"contingency", "intervals", "metrics", "probing"},
+    "shortcuts": {"decoding", "inputs"},
     "smears": {"drawing", "cells"},
+    "splitting": {"leaks"},
+    "suspicion": {"intervals"},
     "training": {"networks"},
     "views": {"augmentation", "decoding", "inputs"},
 }
 HEAVY = ("tensorflow", "keras", "great_expectations", "matplotlib")
-MAY_BE_HEAVY = {"features", "validate", "train", "evaluate"}
+MAY_BE_HEAVY = {"features", "validate", "train", "evaluate", "cover"}
 REFUSED_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 
 

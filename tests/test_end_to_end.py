@@ -17,8 +17,9 @@ from stages.core.smears import SmearSpec
 from stages.core.smears import publish as publish_smears
 from tests.projects import Project, stages_run
 
-LEARNING = ["train", "evaluate", "summarise"]
-FOR_ALL = ["harmonise", "split", "validate", *LEARNING]
+LEARNING = ["train", "evaluate", "cover", "summarise"]
+DIVIDING = ["split", "probe", "suspects", "validate"]
+FOR_ALL = ["harmonise", *DIVIDING, *LEARNING]
 PER_HOSPITAL = ["download", "filter", "quality", "features"]
 
 pytestmark = pytest.mark.slow
@@ -173,6 +174,38 @@ def commands(project, title):
     ]
 
 
+def test_the_readme_splits_at_random_word_for_word(project):
+    """A leaky split reruns what depends on it, and every score of it says how leaky it is."""
+    [[words]] = commands(project, "Splits and leaks")
+    done = project.dvc(*words)
+    assert sorted(stages_run(done)) == sorted([*DIVIDING, *LEARNING])
+    told = done.stdout[done.stdout.rindex("Running stage 'summarise'") :]
+    assert re.findall(r"^  leaky: [\d.]+ % of test images have a twin in train", told, re.MULTILINE)
+    assert "WARNINGS" in told
+    evaluation = json.loads(project.read("metrics/evaluate.json"))
+    assert all("leaky" in block for block in evaluation["by_hospital"].values())
+    leaks = evaluation["by_hospital"]["demo_north"]["leaks"]
+    assert leaks["patient_in_train"]["value"] > 0.9
+    project.git("checkout", "-q", ".")
+    project.dvc("checkout")
+
+
+def test_the_readme_compares_label_schemes_word_for_word(project):
+    """Merging classes changes images and the stored accuracy; the same map twice changes none."""
+    [[by_taxonomy, by_version]] = [
+        [shlex.split(line.removeprefix("uv run python -m stages.")) for line in text.splitlines()]
+        for language, text in blocks(readme_section(project, "Labels"))
+        if language == "bash"
+    ]
+    told = project.stage(*by_taxonomy, check=True).stdout
+    assert re.search(r"demo_north +metamyelocyte +metamyelocyte +immature_granulocyte", told)
+    changed = project.read("metrics/labels/diff.csv").splitlines()
+    assert len(changed) > 20
+    told = project.stage(*by_version, check=True).stdout
+    assert "0 of" in told
+    assert len(project.read("metrics/labels/diff.csv").splitlines()) == 1
+
+
 def test_the_readme_adds_a_hospital_word_for_word(project):
     """A folder of class folders, one block, one label map: no code; only its stages rerun."""
     found = dict(blocks(readme_section(project, "Add your hospital")))
@@ -219,7 +252,9 @@ def test_a_queued_experiment_finds_the_mirror_and_a_removed_hospital_is_gone(pro
     project.commit("porto is known")
     variables = {"SMEARFLOW_MIRROR": "../mirror"}
     hospitals = "hospitals=[demo_north,demo_east,porto]"
-    project.dvc("exp", "run", "--queue", "-n", "queued", "-S", hospitals, **variables)
+    partial = "partial=[demo_north,demo_east,porto]"
+    words = ["-n", "queued", "-S", hospitals, "-S", partial]
+    project.dvc("exp", "run", "--queue", *words, **variables)
     project.dvc("queue", "start", **variables)
     wait_for_queue(project, **variables)
     found = experiments(project)["queued"]

@@ -19,7 +19,9 @@ COMMANDS = [
     if line.strip()
 ]
 # Run word for word by tests/test_end_to_end.py, which reads them from these sections.
-RUN_END_TO_END = ("## Compare experiments", "## Add your hospital")
+RUN_END_TO_END = (
+    "## Compare experiments", "## Splits and leaks", "## Labels", "## Add your hospital",
+)  # fmt: skip
 # Needs a GPU; `uv lock` resolves the extra.
 NEEDS_A_GPU = ["uv run --extra gpu dvc repro"]
 

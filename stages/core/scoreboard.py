@@ -37,7 +37,8 @@ def lay_out(evaluation: Block, summary: Block, probe: Block, experts: Mapping[st
     ):
         blocks = evaluation["by_hospital"].items()
         own = sorted((name, block) for name, block in blocks if block["part"] == part)
-        shortcuts = probe["by_hospital"] if part == "test" else {}
+        known = probe["shortcut_score"] if part == "test" else None
+        shortcuts = known["by_hospital"] if known else {}
         for name, block in own:
             lines += _score_rows(name, title, block, shortcuts.get(name))
         if len(own) > 1:
@@ -115,7 +116,7 @@ def _say_drop(evaluation: Block) -> str:
     macro_f1 = drop["metrics"]["macro_f1"]
     return (
         f"Drop in macro F1, in domain minus unseen: {_number(macro_f1['value'])} "
-        f"({_between(macro_f1)}); worst unseen: {worst['hospital']}."
+        f"({_span(macro_f1)}); worst unseen: {worst['hospital']}."
     )
 
 
@@ -126,8 +127,8 @@ def _say_shortcut(summary: Block, probe: Block) -> str:
     seen, told = score["balanced_accuracy"], summary["hospital_told"]
     text = (
         "Shortcut: balanced accuracy of simple models on what must not matter, as the model will "
-        f"see it, out of fold on the training part: {_number(seen['value'])} ({_between(seen)}); "
-        f"chance is {_number(score['baseline'])}."
+        f"see it, out of fold on the training part: {_number(seen['value'])} ({_span(seen)}); "
+        f"chance is {_number(score['chance'])}."
     )
     published = probe["scores"]["published"]["all"]
     text += f" On the files as published: {_number(published['balanced_accuracy']['value'])}."
@@ -140,7 +141,7 @@ def _say_covered(summary: Block) -> str:
         return f"Hidden cells: {summary['covered_reason']}."
     return (
         f"With the cell hidden the model still gives {_number(share['value'])} "
-        f"({_between(share)}) of its {share['n']} confident calls."
+        f"({_span(share)}) of its {share['n']} confident calls."
     )
 
 
@@ -148,7 +149,7 @@ def _say_screening(screening: Mapping[str, Block] | None) -> list[str]:
     return [
         f"Sick called healthy ({part} part): {block['sick_called_healthy']} of {block['n_sick']} "
         f"images, sensitivity {_number(block['sensitivity']['value'])} "
-        f"({_between(block['sensitivity'])}); healthy called sick: "
+        f"({_span(block['sensitivity'])}); healthy called sick: "
         f"{block['healthy_called_sick']} of {block['n_healthy']}."
         for part, block in (screening or {}).items()
         if block
@@ -158,7 +159,7 @@ def _say_screening(screening: Mapping[str, Block] | None) -> list[str]:
 def _say_patients(by_hospital: Mapping[str, Block]) -> list[str]:
     return [
         f"By patient at {name}: accuracy {_number(block['per_patient']['accuracy']['value'])} "
-        f"({_between(block['per_patient']['accuracy'])}) of "
+        f"({_span(block['per_patient']['accuracy'])}) of "
         f"{block['per_patient']['n_patients']} patients."
         for name, block in sorted(by_hospital.items())
         if block["per_patient"]
@@ -191,6 +192,12 @@ def _frame(warnings: list[str]) -> list[str]:
 
 def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
+
+
+def _span(score: Block) -> str:
+    if score["low"] is None:
+        return "no interval"
+    return f"{_number(score['low'])} to {_number(score['high'])}"
 
 
 def _between(score: Block) -> str:

@@ -49,8 +49,8 @@ def test_table_shows_the_numbers_of_evaluate_and_probe():
     assert f"unseen: {content['drop']['metrics']['macro_f1']['value']:.3f}" in text
     text = text.replace("\n", " ")
     assert "one answer for every image (basophil at " in text
-    assert "0.610 (0.550-0.670); chance is 0.500" in text
-    assert "0.250 (0.100-0.500) of its 16 confident calls" in text
+    assert "0.610 (0.550 to 0.670); chance is 0.500" in text
+    assert "0.250 (0.100 to 0.500) of its 16 confident calls" in text
 
 
 def test_each_score_of_a_leaky_split_carries_its_leak():
@@ -115,6 +115,6 @@ def test_experts_patients_and_missed_sick_have_a_line():
         "gone": {},
     }
     text = lay_out(content, experts=experts).replace("\n", " ")
-    assert "By patient at north: accuracy 0.500 (0.200-0.800) of 9 patients." in text
+    assert "By patient at north: accuracy 0.500 (0.200 to 0.800) of 9 patients." in text
     assert "Sick called healthy (test part): 2 of 90 images, sensitivity 0.978" in text
     assert "Two experts at north agree on 0.900 of 50 images (kappa 0.810)" in text

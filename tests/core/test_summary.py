@@ -42,7 +42,7 @@ def test_leaks_and_shortcuts_stand_beside_the_scores():
     found = picked()
     assert found["leaks"] == {"twin_in_train": 0.0, "slide_or_patient_in_train": 0.0}
     assert found["shortcut"]["balanced_accuracy"]["value"] == 0.61
-    assert found["shortcut"]["baseline"] == 0.5
+    assert found["shortcut"]["chance"] == 0.5
     assert found["hospital_told"] == 0.61
     assert found["covered"] == results.SHARE
     assert found["warnings"] == []
@@ -80,3 +80,13 @@ def test_missed_patients_are_kept_where_there_is_a_healthy_class():
     content["screening"] = {"test": block, "unseen": None}
     assert picked(content)["screening"] == {"test": {"sick_called_healthy": 2, "n_sick": 90}}
     assert "screening" not in picked()
+
+
+def test_where_preparation_hides_the_background_the_hospital_is_not_told():
+    """The files may still tell it; the network gets nothing of them."""
+    reason = "preparation leaves nothing around the cell to see"
+    told = {"published": {"all": {"balanced_accuracy": {"value": 0.9}}}}
+    probe = results.probe(shortcut_score=None, shortcut_score_reason=reason, hospital_told=told)
+    found = picked(probe=probe)
+    assert found["hospital_told"] is found["shortcut"] is None
+    assert found["hospital_told_reason"] == found["shortcut_reason"] == reason

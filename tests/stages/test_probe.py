@@ -1,0 +1,345 @@
+"""probe: planted and real shortcuts are cried, honest images are not, test labels stay unread."""
+
+import json
+import logging
+import shutil
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from stages import download, probe, quality
+from stages import filter as filter_stage
+from stages.core import smears
+from stages.core.errors import TableError
+from stages.core.tables import IMAGES, LABELS, QUALITY, SPLIT
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared" / "data"
+GROUND = np.array([228, 218, 204])
+TINT = np.array([0, -14, 14])
+CLASSES = ("eosinophil", "lymphocyte", "monocyte")
+N_PATIENTS, PER_PATIENT = 8, 6
+
+
+def set_params(**groups):
+    """Write params.yaml: the shipped one, with these changes."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content |= {"hospitals": ["here", "there"], "partial": []}
+    content["split"] |= {"method": "grouped", "train_hospitals": ["here"], "fold": None}
+    content["inputs"] |= {"crop": "cell", "hide": "nothing", "white_balance": ["none"]}
+    for name, changes in groups.items():
+        content[name] = changes if not isinstance(changes, dict) else content[name] | changes
+    Path("params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+def draw_cell(seed, tint):
+    """A cell that says nothing of its class, on a ground that does where it is tinted."""
+    rng = np.random.default_rng(seed)
+    rgb = np.full((90, 90, 3), GROUND + tint, np.float64) + rng.normal(0, 3, 3)
+    canvas = np.clip(rgb, 0, 255).astype(np.uint8)
+    cv2.circle(canvas, (45, 45), 20, (186, 170, 200), -1)
+    cv2.circle(canvas, (45, 45), 13, (84, 50, 130), -1)
+    return np.clip(canvas + rng.normal(0, 2, canvas.shape), 0, 255).astype(np.uint8)
+
+
+def encode(rgb):
+    return bytes(cv2.imencode(".png", rgb[..., ::-1])[1])
+
+
+CONTENT = encode(draw_cell(0, 0))
+
+
+def image_row(image_id, content, width, height):
+    hospital, path = image_id.split("/", 1)
+    values = {
+        "image_id": image_id, "hospital": hospital, "path": path, "sha256": "0" * 64,
+        "pixel_sha256": "0" * 64, "width": width, "height": height, "format": "png",
+        "mode": "RGB", "bytes": content, "phash": bytes(32), "twin_group": image_id,
+        "warnings": [],
+    }  # fmt: skip
+    return {name: values.get(name) for name in IMAGES.schema.names}
+
+
+def write_tables(rows, labels):
+    """Write images, quality, labels and split; `labels` has image_id, label, group and part."""
+    images = pd.DataFrame(rows)
+    labels = labels.assign(hospital=labels["image_id"].str.split("/").str[0])
+    for hospital, own in images.groupby("hospital"):
+        IMAGES.write(own, hospital)
+        quality.main(hospital)
+    split = labels.assign(twin_group=labels["image_id"], left_out_reason=None)
+    SPLIT.write(split[SPLIT.schema.names])
+    table = labels.assign(published_label=labels["label"], cell_type=labels["label"], patient=None,
+                          slide=None, unit="patient", official_part=None, keep=True,
+                          drop_reason=None)  # fmt: skip
+    LABELS.write(table[LABELS.schema.names])
+
+
+def write_cohort(tinted):
+    """Hospital `here` trains, valid and test among it; `there` is unseen and has another ground."""
+    rows, labels = [], []
+    for hospital in ("here", "there"):
+        for patient in range(N_PATIENTS):
+            for number in range(PER_PATIENT):
+                name = CLASSES[number % 3]
+                image_id = f"{hospital}/p{patient}/{number}.png"
+                tint = TINT * (tinted and hospital == "here" and name == "monocyte")
+                rgb = draw_cell(len(rows), tint + 8 * (hospital == "there"))
+                rows.append(image_row(image_id, encode(rgb), 90, 90))
+                part = {6: "valid", 7: "test"}.get(patient, "train")
+                part = "unseen" if hospital == "there" else part
+                group = f"{hospital}/{patient}"
+                labels.append({"image_id": image_id, "label": name, "group": group, "part": part})
+    write_tables(rows, pd.DataFrame(labels))
+
+
+def run():
+    probe.main()
+    return json.loads(Path("metrics/probe.json").read_text(encoding="utf-8"))
+
+
+def results():
+    paths = [Path("metrics/probe.json"), *sorted(Path("metrics/probe").iterdir())]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory):
+    """Two projects after the stage has run: without and with a tinted class."""
+    folders = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SMEARFLOW_WORKERS", "1")
+        for tinted in (False, True):
+            folders[tinted] = tmp_path_factory.mktemp(f"tinted_{tinted}")
+            patch.chdir(folders[tinted])
+            set_params()
+            write_cohort(tinted)
+            probe.main()
+    return folders
+
+
+@pytest.fixture
+def stand(cohorts, tmp_path, monkeypatch):
+    """Go to a copy of one of the projects; return what the stage wrote there."""
+    monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
+
+    def go(tinted):
+        shutil.copytree(cohorts[tinted], tmp_path, dirs_exist_ok=True)
+        monkeypatch.chdir(tmp_path)
+        return json.loads(Path("metrics/probe.json").read_text(encoding="utf-8"))
+
+    return go
+
+
+def test_a_tinted_class_is_cried_and_an_even_ground_is_not(stand):
+    """The ground of monocytes tells them, at both levels; nothing else is cried."""
+    content = stand(tinted=True)
+    assert {(one["hospital"], one["class"]) for one in content["alarms"]} == {("here", "monocyte")}
+    families = {(one["level"], one["family"]) for one in content["alarms"]}
+    assert families == {
+        (level, family)
+        for level in ("published", "seen")
+        for family in ("colour", "corners", "background", "all")
+    }
+    honest = stand(tinted=False)
+    assert honest["alarms"] == []
+    assert honest["shortcut_score"]["balanced_accuracy"]["low"] < 1 / 3
+    assert content["shortcut_score"]["balanced_accuracy"]["low"] > 0.5
+
+
+def test_the_log_says_it_in_words(stand, caplog):
+    """One line for what is cried; the same images change nothing in what is written."""
+    stand(tinted=True)
+    before = results()
+    caplog.set_level(logging.INFO)
+    run()
+    lines = [line for line in caplog.messages if "tells" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("probe: At here the ")
+    assert "tells monocyte from the rest (AUC 1.00, 1.00 to 1.00, n 14)" in lines[0]
+    assert results() == before
+
+
+def test_what_is_written(stand):
+    """Sizes, the hospital told by its ground, contingency, and the tables behind two plots."""
+    content = stand(tinted=False)
+    assert content["n_images"] == {"labelled": 42, "all": 96}
+    assert content["n_images_by_hospital"] == {"here": 48, "there": 48}
+    assert content["hospital_told"]["published"]["background"]["auc"]["value"] > 0.9
+    assert content["held_out_by"] == "group"
+    assert content["contingency"]["class_by_hospital"] == {name: {"here": 14} for name in CLASSES}
+    assert content["contingency"]["cramers_v"] is None
+    assert content["absent"].keys() == {"seen/size", "seen/position"}
+    scores = pd.read_csv("metrics/probe/scores.csv")
+    assert list(scores.columns) == [
+        "level", "family", "target", "balanced_accuracy", "low", "high", "auc", "baseline",
+    ]  # fmt: skip
+    assert len(scores) == 2 * (7 + 4)
+    counts = pd.read_csv("metrics/probe/class_by_hospital.csv")
+    assert counts["n"].tolist() == [14, 14, 14]
+
+
+def relabel(parts, seed):
+    """Shuffle the labels of some parts in both tables that hold labels, and rename some."""
+    split, labels = SPLIT.read(), LABELS.read()
+    chosen = split["part"].isin(parts)
+    ids = split.loc[chosen, "image_id"]
+    fresh = np.random.default_rng(seed).choice([*CLASSES, "platelet"], len(ids))
+    split.loc[chosen, "label"] = fresh
+    new = dict(zip(ids, fresh, strict=True))
+    for name in ("label", "published_label", "cell_type"):
+        labels[name] = labels["image_id"].map(new).fillna(labels[name])
+    SPLIT.write(split)
+    LABELS.write(labels)
+
+
+def test_no_label_of_a_test_or_unseen_image_is_read(stand):
+    """Other labels there change no byte; other labels to learn from do."""
+    stand(tinted=True)
+    before = results()
+    relabel(("test", "unseen"), seed=1)
+    run()
+    assert results() == before
+    relabel(("valid",), seed=1)
+    run()
+    assert results()["probe.json"] != before["probe.json"]
+
+
+def test_processes_do_not_change_anything(stand, monkeypatch):
+    """One process and three write the same bytes."""
+    stand(tinted=True)
+    before = results()
+    monkeypatch.setenv("SMEARFLOW_WORKERS", "3")
+    run()
+    assert results() == before
+
+
+def test_no_more_images_than_asked_for(stand):
+    """max_images holds for all images together, and takes as many of each lot as it can."""
+    stand(tinted=False)
+    set_params(probe={"max_images": 100})
+    more = [image_row(f"there/more/{n}.png", CONTENT, 90, 90) for n in range(60)]
+    images = pd.DataFrame(more)
+    IMAGES.write(pd.concat([IMAGES.read("there"), images]), "there")
+    quality.main("there")
+    split = images[["image_id", "hospital"]].assign(
+        label="monocyte", group="there/more", twin_group=images["image_id"], part="unseen",
+        left_out_reason=None,
+    )  # fmt: skip
+    SPLIT.write(pd.concat([SPLIT.read(), split]))
+    content = run()
+    # The lots: three classes of 14, 6 test images here, and 108 images there.
+    assert content["n_images"] == {"labelled": 42, "all": 100}
+    assert content["n_images_by_hospital"] == {"here": 48, "there": 52}
+
+
+def test_left_out_images_take_no_part(stand):
+    """What the split leaves out is not measured."""
+    stand(tinted=False)
+    split = SPLIT.read()
+    out = split["hospital"] == "there"
+    SPLIT.write(split.assign(part=split["part"].mask(out, "left_out")))
+    content = run()
+    assert content["n_images"]["all"] == 48
+    assert content["hospital_told_reason"] == "there is one hospital"
+
+
+@pytest.mark.parametrize("method", ["random", "official"])
+def test_leaky_methods_hold_out_single_images(stand, method):
+    """Folds follow the method of the split."""
+    stand(tinted=False)
+    set_params(split={"method": method})
+    assert run()["held_out_by"] == "image"
+
+
+def test_nothing_is_left_to_see_without_background(stand):
+    """Where the background is hidden, what the network sees has no score, for a reason."""
+    stand(tinted=True)
+    set_params(inputs={"hide": "background"})
+    content = run()
+    assert content["shortcut_score"] is None
+    assert content["shortcut_score_reason"]
+    assert content["absent"]["seen/background"].startswith("inputs.hide is background")
+    assert {one["level"] for one in content["alarms"]} == {"published"}
+
+
+@pytest.mark.parametrize("table", [IMAGES, QUALITY])
+def test_a_missing_row_stops_the_stage(stand, table):
+    """Tables that are out of step end with one line, and nothing is written."""
+    stand(tinted=False)
+    before = results()
+    table.write(table.read("here").iloc[:-1], "here")
+    with pytest.raises(TableError, match=r"no row of 1 images .*here/p7/5.png.*dvc repro"):
+        probe.main()
+    assert results() == before
+
+
+# -- drawn smears --------------------------------------------------------------------------------
+
+
+def write_smears(colour_shortcut):
+    """The images of one simulated hospital, all of them to learn from."""
+    cells = dict.fromkeys((*CLASSES, "basophil"), 1.0)
+    spec = smears.SmearSpec(
+        seed=5, n_images=120, n_patients=10, classes=cells, colour_shortcut=colour_shortcut,
+        style={"width": 200, "height": 200, "px_per_um": 6.0},
+    )  # fmt: skip
+    smears.publish(spec, "here", Path("here.zip"))
+    truth = smears.truth(spec, "here")
+    with zipfile.ZipFile("here.zip") as archive:
+        rows = [
+            image_row(image_id, archive.read(path), 200, 200)
+            for image_id, path in zip(truth["image_id"], truth["path"], strict=True)
+        ]
+    labels = truth.rename(columns={"published_label": "label", "patient": "group"})
+    write_tables(rows, labels[["image_id", "label", "group"]].assign(part="train"))
+
+
+@pytest.mark.parametrize(("colour_shortcut", "n_told"), [(0.0, 0), (0.5, 4), (1.0, 4)])
+def test_the_colour_shortcut_of_drawn_smears(tmp_path, monkeypatch, colour_shortcut, n_told):
+    """A tinted ground is cried for every class, the strongest until the white point hides it."""
+    monkeypatch.chdir(tmp_path)
+    alone = {"hospitals": ["here"]}
+    set_params(**alone)
+    write_smears(colour_shortcut)
+    content = run()
+    for level in ("published", "seen"):
+        told = {one["class"] for one in content["alarms"] if one["level"] == level}
+        assert len(told) == n_told
+    if colour_shortcut == 1:
+        set_params(**alone, inputs={"white_balance": ["white_point"]})
+        assert {one["level"] for one in run()["alarms"]} == {"published"}
+
+
+# -- real images ---------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real images are not at hand")
+def test_the_campaign_of_the_basophils_of_raabin_is_found(tmp_path, monkeypatch):
+    """The background tells that they were taken elsewhere, and tells no other class."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SMEARFLOW_MIRROR", str(SHARED))
+    Path("data").mkdir()
+    shutil.copy(ROOT / "data/hospitals.yaml", "data/hospitals.yaml")
+    set_params(hospitals=["raabin"], split={"train_hospitals": ["raabin"]},
+               inputs={"white_balance": ["white_point", "grey_world"]})  # fmt: skip
+    download.main("raabin")
+    filter_stage.main("raabin")
+    images = IMAGES.read("raabin").iloc[::2]
+    IMAGES.write(images, "raabin")
+    quality.main("raabin")
+    split = images.rename(columns={"published_label": "label"}).assign(
+        group=images["slide"].fillna(images["image_id"]), twin_group=images["image_id"],
+        part="train", left_out_reason=None,
+    )  # fmt: skip
+    SPLIT.write(split[SPLIT.schema.names])
+    content = run()
+    assert {one["class"] for one in content["alarms"]} == {"Basophil"}
+    families = {one["family"] for one in content["alarms"] if one["level"] == "seen"}
+    assert {"background", "colour"} <= families
+    assert min(one["n_groups"] for one in content["alarms"]) >= 3
