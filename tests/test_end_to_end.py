@@ -185,7 +185,7 @@ def test_the_readme_splits_at_random_word_for_word(project):
     evaluation = json.loads(project.read("metrics/evaluate.json"))
     assert all("leaky" in block for block in evaluation["by_hospital"].values())
     leaks = evaluation["by_hospital"]["demo_north"]["leaks"]
-    assert leaks["patient_in_train"]["value"] > 0.9
+    assert leaks["patient_in_train"]["value"] > 0.7
     project.git("checkout", "-q", ".")
     project.dvc("checkout")
 

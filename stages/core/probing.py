@@ -29,6 +29,7 @@ TREES, MIN_LEAF = 30, 5
 SHRINKAGE = 0.1
 LINEAR = "background"  # the family whose many measures are pixels of one small image
 TOGETHER = "all"
+ASIDE = ("bytes",)  # families that know the cell: they raise no alarm and are not in `all`
 ALL_AT_ONCE = "too few groups: all its images are held out at once, none is left to learn from"
 
 
@@ -148,7 +149,7 @@ def answer(question: Question, measures: pd.DataFrame, seed: int) -> Answers:
     -------
     dict of (level, family) to numpy.ndarray, shape (n_images, n_classes)
         Probabilities, rows as in `question`. The family `all` of a level is the mean of its
-        families.
+        families but those of `ASIDE`.
 
     Notes
     -----
@@ -176,7 +177,8 @@ def answer(question: Question, measures: pd.DataFrame, seed: int) -> Answers:
             x = rows[names].to_numpy(np.float64)
             start = seed_for(seed, level, family)
             answers[level, family] = _answer_family(question, x, family, start)
-        answers[level, TOGETHER] = np.mean([answers[key] for key in own], axis=0)
+        asked = [answers[key] for key in own if key[1] not in ASIDE]
+        answers[level, TOGETHER] = np.mean(asked, axis=0)
     return answers
 
 

@@ -10,7 +10,7 @@ from stages.core import contingency
 from stages.core.intervals import METHOD, Array, bounds, count_by_group, redraw
 from stages.core.metrics import METRICS
 from stages.core.params import seed_for
-from stages.core.probing import TOGETHER, Answers, Codes, Flags, Question, answer, ask
+from stages.core.probing import ASIDE, TOGETHER, Answers, Codes, Flags, Question, answer, ask
 
 MIN_IMAGES = 10  # of a class, and of the others, before an alarm is raised
 MIN_GROUPS = 3  # the same in groups
@@ -166,6 +166,8 @@ def find_alarms(
             continue
         positive = question.truth == place
         for (level, family), probabilities in answers.items():
+            if family in ASIDE:
+                continue
             area, draws = _areas(probabilities[:, place], positive, weights)
             low, high = bounds(draws)
             if low >= alarm:

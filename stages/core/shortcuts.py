@@ -46,6 +46,7 @@ def measure(content: bytes, geometry: inputs.Geometry, rule: InputsParams) -> di
         - ``published/size``: width and height in px, and their ratio;
         - ``published/file``: format, means and first steps of the JPEG quantisation tables, colour
           sampling, bytes of the comment; 0 where the file is no JPEG;
+        - ``published/bytes``: length of the file, and by pixel;
         - ``published/position``: the cell's centre from the image's middle, in shares of the
           sides; NaN where no cell was found;
         - ``published/colour``, ``corners``, ``background``: mean and standard deviation of each
@@ -67,8 +68,8 @@ def measure(content: bytes, geometry: inputs.Geometry, rule: InputsParams) -> di
     The cell is covered before any colour is measured. Its colours, and how far it reaches into
     the corners of a crop, tell the class for good reasons: measured with the cell, seven of
     eleven classes of a collection without a known shortcut could be told (AUC above 0.8). The
-    number of bytes is left out for the same reason: a cell without much detail makes a small
-    file.
+    number of bytes cannot be had without the cell, whose detail makes the file large; so it is
+    scored, but `probing.ASIDE` keeps it out of the alarms and of what is asked together.
     """
     rgb = decoding.decode(content).rgb
     height, width = rgb.shape[:2]
@@ -79,6 +80,7 @@ def measure(content: bytes, geometry: inputs.Geometry, rule: InputsParams) -> di
     families: dict[str, Mapping[str, float]] = {
         "published/size": size,
         "published/file": _read_header(content),
+        "published/bytes": {"file": len(content), "pixel": len(content) / (width * height)},
         "published/position": place,
         "published/colour": _colours(covered),
         "published/corners": _corners(covered),

@@ -344,3 +344,14 @@ def test_scores_are_listed_for_the_plot():
         entry["balanced_accuracy"][k] for k in ("low", "high")
     )
     assert (one["auc"], one["baseline"]) == (entry["auc"]["value"], 0.25)
+
+
+def test_the_number_of_bytes_is_scored_but_never_cried():
+    """It knows the cell: what it tells stands in the scores, outside of `all` and of the alarms."""
+    images, measures = make_cohort(0)
+    told = images.set_index("image_id")["label"].str[-1].astype(float)
+    measures["published/bytes/file"] = told.loc[measures.index] * 1000.0
+    content = report(images, measures)
+    assert content["scores"]["published"]["bytes"]["auc"]["value"] == 1.0
+    assert content["scores"]["published"]["all"]["auc"]["value"] < 0.7
+    assert content["alarms"] == []
