@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from stages.core import metrics
 from stages.core.errors import ModelError
+from tests.published import VGG19
 
 LEUKAEMIA = ["AML", "APL", "healthy"]
 # PyCell's report of 2021, section on results: rows truth, columns prediction.
@@ -30,20 +31,6 @@ PYCELL_F1 = {
     "R101": (0.9130, 0.9044, 0.9982),
 }
 CELLS = ["BA", "BNE", "EO", "ERB", "LY", "MMY", "MO", "MY", "PLT", "PMY", "SNE"]
-# Leukopy's report, VGG19 with block 5 fine-tuned, on the 2,544 test pictures of Barcelona.
-VGG19 = [
-    [185, 0, 0, 0, 1, 0, 1, 2, 0, 0, 0],
-    [2, 217, 0, 0, 0, 12, 1, 0, 0, 0, 36],
-    [0, 0, 431, 1, 0, 0, 0, 0, 0, 0, 0],
-    [2, 1, 0, 232, 1, 1, 0, 0, 0, 0, 0],
-    [1, 0, 0, 0, 166, 0, 0, 1, 0, 0, 0],
-    [0, 14, 0, 0, 0, 117, 0, 23, 0, 3, 1],
-    [0, 2, 1, 0, 3, 6, 192, 0, 0, 2, 0],
-    [3, 0, 0, 0, 1, 20, 0, 138, 0, 22, 0],
-    [0, 0, 0, 0, 0, 0, 0, 0, 362, 0, 1],
-    [1, 0, 0, 0, 0, 1, 0, 11, 0, 64, 0],
-    [0, 41, 0, 0, 1, 2, 0, 0, 0, 0, 218],
-]
 VGG19_N = [189, 268, 432, 237, 168, 158, 206, 184, 363, 77, 262]
 VGG19_F1 = [
     0.9661, 0.7993, 0.9977, 0.9872, 0.9736, 0.7382, 0.9600, 0.7688, 0.9986, 0.7619, 0.8417,

@@ -12,28 +12,14 @@ from stages.core import relabelling, taxonomy
 from stages.core.errors import HospitalError
 from stages.core.intervals import describe_share
 from stages.core.taxonomy import Taxonomy
+from tests.published import VGG19 as MATRIX
 
 ROOT = Path(__file__).resolve().parents[2]
 CELL_TYPES = [
     "basophil", "band_neutrophil", "eosinophil", "erythroblast", "lymphocyte", "metamyelocyte",
     "monocyte", "myelocyte", "platelet", "promyelocyte", "segmented_neutrophil",
 ]  # fmt: skip
-# VGG19 with block 5 unfrozen, on the 2 544 test images of Leukopy's LeNet split: truth by row.
-VGG19 = np.array(
-    [
-        [185, 0, 0, 0, 1, 0, 1, 2, 0, 0, 0],
-        [2, 217, 0, 0, 0, 12, 1, 0, 0, 0, 36],
-        [0, 0, 431, 1, 0, 0, 0, 0, 0, 0, 0],
-        [2, 1, 0, 232, 1, 1, 0, 0, 0, 0, 0],
-        [1, 0, 0, 0, 166, 0, 0, 1, 0, 0, 0],
-        [0, 14, 0, 0, 0, 117, 0, 23, 0, 3, 1],
-        [0, 2, 1, 0, 3, 6, 192, 0, 0, 2, 0],
-        [3, 0, 0, 0, 1, 20, 0, 138, 0, 22, 0],
-        [0, 0, 0, 0, 0, 0, 0, 0, 362, 0, 1],
-        [1, 0, 0, 0, 0, 1, 0, 11, 0, 64, 0],
-        [0, 41, 0, 0, 1, 2, 0, 0, 0, 0, 218],
-    ]
-)
+VGG19 = np.array(MATRIX)
 
 
 @pytest.fixture
