@@ -179,7 +179,7 @@ def test_what_is_written(stand):
     assert list(scores.columns) == [
         "level", "family", "target", "balanced_accuracy", "low", "high", "auc", "baseline",
     ]  # fmt: skip
-    assert len(scores) == 2 * (7 + 4)
+    assert len(scores) == 2 * (8 + 4)
     counts = pd.read_csv("metrics/probe/class_by_hospital.csv")
     assert counts["n"].tolist() == [14, 14, 14]
 
