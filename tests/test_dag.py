@@ -155,6 +155,28 @@ def test_stage_has_a_description_and_runs_its_own_module(stage):
     assert block["cmd"].startswith(f"python -m stages.{stage}")
 
 
+def plotted() -> list[tuple[str, dict]]:
+    """The plots whose data are in Git, with what dvc.yaml says of each."""
+    return [
+        (name, shown)
+        for stage in stage_names()
+        for plot in stage_block(stage).get("plots", [])
+        if isinstance(plot, dict)
+        for name, shown in plot.items()
+        if shown.get("cache") is False
+    ]
+
+
+@pytest.mark.parametrize(("name", "shown"), plotted())
+def test_plots_draw_columns_that_are_there(name, shown):
+    """DVC draws an empty picture of a column that the table lacks, and says nothing."""
+    path = ROOT / name.replace("${item}", "demo_north")
+    columns = path.read_text(encoding="utf-8").splitlines()[0].split(",")
+    assert {shown["x"], shown["y"]} <= set(columns)
+    template = shown.get("template")
+    assert template is None or (ROOT / f".dvc/plots/{template}.json").is_file()
+
+
 def test_an_added_import_is_noticed(tmp_path):
     """The closure grows when a module imports another one: the test above can fail."""
     (tmp_path / "stages/core").mkdir(parents=True)
