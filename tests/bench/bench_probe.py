@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from stages.core import inputs, masks, params, probing, shortcuts
+from stages.core import contingency, inputs, masks, params, shortcut_scores, shortcuts
 from stages.core.cells import CELL_TYPES, bank
 from stages.core.drawing import Look, Style, draw, encode
 from stages.quality import measure_picture
@@ -57,7 +57,8 @@ def main() -> None:
     )
     measures = pd.DataFrame(values, index=images["image_id"], columns=list(rows[0]))
     start = time.perf_counter()
-    probing.report(images, measures, probing.count_classes(images), False, rule.probe.alarm, 1)
+    counts = contingency.count_classes(images)
+    shortcut_scores.report(images, measures, counts, False, rule.probe.alarm, 1)
     seconds = time.perf_counter() - start
     print(f"simple models of {n} images, 3 hospitals, 11 classes: {seconds:.0f} s, one thread")
     print(f"that is the pass of {seconds * probe:.0f} images on one core")
