@@ -18,6 +18,7 @@ from urllib.request import url2pathname
 import httpx
 from tqdm import tqdm
 
+from stages.core import store
 from stages.core.errors import DownloadError
 from stages.core.hospitals import PICTURE_ENDINGS, Archive, Hospital
 from stages.core.store import write_json
@@ -80,7 +81,7 @@ def find_source(hospital: Hospital, name: str) -> Path | None:
             return found
     if hospital.folder is None:
         return None
-    folder = resolve(hospital.folder)
+    folder = store.resolve(hospital.folder)
     if not folder.is_dir():
         raise DownloadError(
             f"there is no folder {folder}. Correct folder: of {name!r} in data/hospitals.yaml; "
@@ -139,24 +140,6 @@ def write_about(hospital: Hospital, folder: Path) -> None:
     write_json(folder / ABOUT_FILE, about)
 
 
-def project_root() -> Path:
-    """Return the project's top folder, also inside a queued experiment of DVC.
-
-    A queued experiment runs in a copy below ``<project>/.dvc/tmp/exps/``, where no relative path
-    of the person who queued it leads anywhere.
-    """
-    here = Path.cwd()
-    for parent in [here, *here.parents]:
-        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
-            return parent.parents[2]
-    return here
-
-
-def resolve(text: str) -> Path:
-    """Turn a path that a person wrote into an absolute one, from the project's top folder on."""
-    return project_root() / Path(text).expanduser()
-
-
 def mirror_folder() -> Path | None:
     """Return the folder that ``SMEARFLOW_MIRROR`` names, or None where it is not set.
 
@@ -168,7 +151,7 @@ def mirror_folder() -> Path | None:
     text = os.environ.get(MIRROR_VARIABLE)
     if not text:
         return None
-    folder = resolve(text)
+    folder = store.resolve(text)
     if not folder.is_dir():
         raise DownloadError(
             f"{MIRROR_VARIABLE} is {text!r}, but there is no folder {folder}. Correct the "
@@ -241,7 +224,7 @@ def checksum(path: Path, algorithm: str) -> str:
 def _fetch_url(url: str, partial: Path, archive: Archive) -> None:
     scheme = url.partition(":")[0].lower()
     if scheme == "file":
-        source = resolve(url2pathname(urlsplit(url).path))
+        source = store.resolve(url2pathname(urlsplit(url).path))
         if not source.is_file():
             raise _Fault(f"there is no file {source}")
         _copy(source, partial)
@@ -271,7 +254,7 @@ def _partial_file(url: str) -> Iterator[Path]:
     hospitals of one archive, two queued experiments) must not write to one file: the second gets
     one of its own, and cannot go on where a killed run stopped.
     """
-    dvc = project_root() / ".dvc"
+    dvc = store.project_root() / ".dvc"
     folder = (dvc / "tmp" if dvc.is_dir() else Path(tempfile.gettempdir())) / "smearflow"
     folder.mkdir(parents=True, exist_ok=True)
     shared = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.part"

@@ -15,6 +15,24 @@ import pandas as pd
 SIGNIFICANT_DIGITS = 6
 
 
+def project_root() -> Path:
+    """Return the project's top folder, also inside a queued experiment of DVC.
+
+    A queued experiment runs in a copy below ``<project>/.dvc/tmp/exps/``, where no relative path
+    of the person who queued it leads anywhere.
+    """
+    here = Path.cwd()
+    for parent in [here, *here.parents]:
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return parent.parents[2]
+    return here
+
+
+def resolve(text: str) -> Path:
+    """Turn a path that a person wrote into an absolute one, from the project's top folder on."""
+    return project_root() / Path(text).expanduser()
+
+
 @contextmanager
 def replace(path: Path) -> Iterator[Path]:
     """Give a temporary file to write; on success it takes the place of `path`, else it goes.

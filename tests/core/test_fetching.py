@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from stages.core import fetching
+from stages.core import fetching, store
 from stages.core.errors import DownloadError
 from stages.core.hospitals import Archive, Hospital
 
@@ -319,7 +319,7 @@ def test_a_queued_experiment_finds_the_mirror(
     monkeypatch.chdir(copy)
     monkeypatch.setenv("SMEARFLOW_MIRROR", "mirror")
     assert fetching.mirror_folder() == project / "mirror"
-    assert fetching.project_root() == project
+    assert store.project_root() == project
 
 
 def test_a_folder_of_archives_is_the_publisher_s(project: Path) -> None:
