@@ -12,8 +12,11 @@ log = logging.getLogger(__name__)
 
 def main(hospital: str) -> None:
     """Write data/features and metrics/features of one hospital."""
-    rule = params.load("inputs", "features", "seed")
-    network = backbones.load_lite0(rule.features.size, rule.features.layers)
+    rule = params.load("inputs", "features", "seed", "weights_dir")
+    wanted = rule.features
+    network = backbones.load_extractor(
+        wanted.backbone, wanted.size, wanted.layers, rule.weights_dir
+    )
     n_views = n_features = 0
     with FEATURES.writer(hospital) as append:
         for image_ids, names, pixels in views.gather(views.prepare_ahead(hospital, rule)):

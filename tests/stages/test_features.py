@@ -34,7 +34,7 @@ def network(tmp_path, monkeypatch):
     """A hospital of seven cells with three augmented views each, and a network that is seen."""
     write_cells(tmp_path, monkeypatch, N_IMAGES)
     fake = FakeNetwork()
-    monkeypatch.setattr(backbones, "load_lite0", lambda size, layers: fake)
+    monkeypatch.setattr(backbones, "load_extractor", lambda *wanted: fake)
     return fake
 
 
