@@ -6,101 +6,204 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core import inputs
+from stages.core.params import Augmentation
+
 Pixels = NDArray[np.uint8]
+Transform = NDArray[np.float64]
 
 # Shares and ranges as measured in the project's first experiments: with them, a network trained
-# at one hospital lost about half as much at others as without.
-ZOOM = 0.35  # exp U(-, +)
-SHIFT = 0.05  # of the side, standard deviation
-MASK_SHARE = 0.4
-STAIN_MIXING = 0.08  # standard deviation of the 3 x 3 matrix around the identity
-CHANNEL_GAIN = 0.28  # exp N(0, )
-COMMON_GAIN = (-0.5, 0.4)  # exp U
-TINT_SHARE, TINT = 0.5, (0.78, 1.06)
-GREY_SHARE = 0.1
-BLUR_SHARE, BLUR = 0.65, (0.3, 0.9)  # down to this share of the side, and up again
-NOISE_SHARE, NOISE = 0.4, (1.0, 7.0)  # standard deviation, grey levels
-JPEG_SHARE, JPEG = 0.2, (30, 90)  # quality
-WHITE, BLACK_OFFSET = 242.0, 2.0  # of inputs' white point, which this undoes and does again
+# at one hospital lost about half as much at others as without. The stored features use them.
+STRONG = Augmentation(
+    rotation=180, flips=True, shift=0.05, zoom=0.35, stain=1, colour=0.5, grey=0.1, blur=0.65,
+    noise=0.4, jpeg=0.2, hide=0.4,
+)  # fmt: skip
+STAIN_MIXING = 0.08  # at stain 1: standard deviation of the 3 x 3 matrix around the identity
+CHANNEL_GAIN = 0.28  # at stain 1: exp N(0, )
+COMMON_GAIN = (-0.5, 0.4)  # at stain 1: exp U
+TINT = (0.78, 1.06)
+BLUR = (0.3, 0.9)  # down to this share of the side, and up again
+NOISE = (1.0, 7.0)  # standard deviation, grey levels
+JPEG = (30, 90)  # quality
+# Of each grey level: what inputs' white point did last is undone, and done again after the change.
+DENSITY = -np.log((np.arange(256, dtype=np.float32) + inputs.BLACK_OFFSET) / inputs.WHITE)
 
 
-def random_transform(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw a rotation, mirror, zoom and shift.
+def augment(
+    wide: Pixels,
+    hidden: Pixels | None,
+    margin: int,
+    rule: Augmentation,
+    grey_share: float,
+    rng: np.random.Generator,
+) -> Pixels:
+    """Draw one view of a picture.
 
     Parameters
     ----------
+    wide : numpy.ndarray of uint8, shape (size + 2 * margin, size + 2 * margin, 3)
+        The prepared picture with its surroundings.
+    hidden : numpy.ndarray of uint8, same shape, optional
+        The same with everything outside the cell hidden; shown in a share ``rule.hide`` of views.
+    margin : int
+        Surroundings on each side, px.
+    rule : Augmentation
+    grey_share : float
+        Share of the views that end with grey world, as that share of the plain views is prepared.
+    rng : numpy.random.Generator
+        Of this view alone.
+
+    Returns
+    -------
+    numpy.ndarray of uint8, shape (size, size, 3)
+        A new array. Beyond the surroundings the border is repeated.
+    """
+    shown = hidden if wants_mask(rule, rng) and hidden is not None else wide
+    view = _cut(shown, margin, random_transform(rule, rng))
+    view = change_colours(view, rule, rng)
+    if grey_share and rng.random() < grey_share:
+        view = inputs.to_grey_world(view)
+    return view
+
+
+def random_transform(rule: Augmentation, rng: np.random.Generator) -> Transform:
+    """Draw a rotation, mirror, zoom, shift and shear.
+
+    Parameters
+    ----------
+    rule : Augmentation
+        Rotation and shear are drawn evenly up to their degrees to both sides, zoom evenly in the
+        logarithm of the scale, shift from a normal distribution. With flips a view is mirrored
+        at each axis half of the time; in a full circle the second mirror would change nothing.
     rng : numpy.random.Generator
 
     Returns
     -------
     numpy.ndarray of float64, shape (3, 3)
-        Affine map for ``inputs.prepare``: middle at 0, unit half a side. Rotation 0..360 degrees,
-        mirrored half of the time, zoom exp U(-.35, .35), shift N(0, 5 % of the side).
+        Affine map for ``inputs.prepare``: middle at 0, unit half a side. The identity where the
+        rule moves nothing.
 
     Notes
     -----
     A smear has no upside, and each hospital's camera its own scale; what the cell shows must not
-    depend on either.
+    depend on either. Every rule takes the same draws, so that one change does not move another;
+    shear, which came later, has a generator of its own.
     """
-    angle = rng.uniform(0.0, 2 * math.pi)
-    mirror = -1.0 if rng.random() < 0.5 else 1.0
-    zoom = math.exp(rng.uniform(-ZOOM, ZOOM))
-    shift_x, shift_y = rng.normal(0.0, 2 * SHIFT, size=2)
+    most = math.radians(rule.rotation)
+    is_full = rule.rotation == 180
+    angle = rng.uniform(0.0, 2 * most) - (0.0 if is_full else most)
+    quarter = int(4 * rng.random())
+    mirror = -1.0 if rule.flips and quarter < 2 else 1.0
+    upside = -1.0 if rule.flips and quarter % 2 and not is_full else 1.0
+    zoom = math.exp(rng.uniform(-rule.zoom, rule.zoom))
+    shift_x, shift_y = rng.normal(0.0, 2 * rule.shift, size=2)
     cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
-    return np.array([[mirror * cos, -sin, shift_x], [mirror * sin, cos, shift_y], [0.0, 0.0, 1.0]])
+    turn = np.array(
+        [[mirror * cos, -upside * sin, shift_x], [mirror * sin, upside * cos, shift_y], [0, 0, 1.0]]
+    )
+    if rule.shear:
+        degrees = rng.spawn(1)[0].uniform(-rule.shear, rule.shear)
+        turn[:2, 1] += math.tan(math.radians(degrees)) * turn[:2, 0]
+    return turn
 
 
-def wants_mask(rng: np.random.Generator) -> bool:
-    """Draw whether a view hides the cell's neighbours: in 40 % of views."""
-    return bool(rng.random() < MASK_SHARE)
+def wants_mask(rule: Augmentation, rng: np.random.Generator) -> bool:
+    """Draw whether a view hides the cell's neighbours."""
+    return bool(rng.random() < rule.hide)
 
 
-def jitter_stain(image: Pixels, rng: np.random.Generator) -> Pixels:
+def change_colours(image: Pixels, rule: Augmentation, rng: np.random.Generator) -> Pixels:
     """Draw another stain, lamp and camera for a prepared picture.
 
     Parameters
     ----------
     image : numpy.ndarray of uint8, shape (size, size, 3)
         As ``inputs.prepare`` gives it.
+    rule : Augmentation
     rng : numpy.random.Generator
 
     Returns
     -------
     numpy.ndarray of uint8, shape (size, size, 3)
-        A new array.
+        A new array, or `image` itself where nothing is changed.
 
     Notes
     -----
     Dyes add up in optical density, so their amount and hue are changed there: mixing of channels
-    I + N(0, .08), gain of each channel exp N(0, .28), of all exp U(-.5, .4). Then the lamp (half
-    of the time a tint U(.78, 1.06) of each channel), a grey camera (10 %), blur (65 %: down to
-    30-90 % of the side and up), noise (40 %: standard deviation 1-7) and JPEG (20 %: quality
-    30-90). In the project's first experiments the colour changes were worth .2 of macro F1 at
-    hospitals that the network had not seen; blur, noise and JPEG were worth about nothing, and
-    cost nothing.
+    I + N(0, .08), gain of each channel exp N(0, .28), of all exp U(-.5, .4), the ranges scaled by
+    ``rule.stain``. Then the lamp (a tint U(.78, 1.06) of each channel, and brightness), a grey
+    camera, blur (down to 30-90 % of the side and up), noise (standard deviation 1-7) and JPEG
+    (quality 30-90). In the project's first experiments the colour changes were worth .2 of macro
+    F1 at hospitals that the network had not seen; blur, noise and JPEG were worth about nothing,
+    and cost nothing.
     """
-    changed = _restain(image, rng)
-    if rng.random() < GREY_SHARE:
+    changed = _restain(image, rule, rng)
+    if rng.random() < rule.grey:
         changed = np.repeat(cv2.cvtColor(changed, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
-    if rng.random() < BLUR_SHARE:
+    if rng.random() < rule.blur:
         changed = _blur(changed, rng.uniform(*BLUR))
-    if rng.random() < NOISE_SHARE:
+    if rng.random() < rule.noise:
         noise = rng.normal(0.0, rng.uniform(*NOISE), size=changed.shape)
-        changed = np.clip(np.rint(changed + noise), 0, 255).astype(np.uint8)
-    if rng.random() < JPEG_SHARE:
+        noise += changed
+        changed = _to_pixels(noise)
+    if rng.random() < rule.jpeg:
         changed = _compress(changed, int(rng.integers(JPEG[0], JPEG[1], endpoint=True)))
     return changed
 
 
-def _restain(image: Pixels, rng: np.random.Generator) -> Pixels:
-    mixing = np.eye(3) + rng.normal(0.0, STAIN_MIXING, size=(3, 3))
-    gain = np.exp(rng.normal(0.0, CHANNEL_GAIN, size=3)) * math.exp(rng.uniform(*COMMON_GAIN))
-    lamp = rng.uniform(*TINT, size=3) if rng.random() < TINT_SHARE else np.ones(3)
-    density = -np.log((np.arange(256, dtype=np.float32) + BLACK_OFFSET) / WHITE)[image]
-    changed = density @ (mixing.T * gain).astype(np.float32)
-    levels = lamp * (WHITE * np.exp(-changed) - BLACK_OFFSET)
-    restained: Pixels = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-    return restained
+def _cut(wide: Pixels, margin: int, transform: Transform) -> Pixels:
+    """Sample the view that `transform` shows; without a change, the very pixels of the middle."""
+    size = wide.shape[0] - 2 * margin
+    if np.array_equal(transform, np.eye(3)):
+        return np.array(wide[margin : margin + size, margin : margin + size])
+    # From the view's pixel centres to the middle 0 and unit half a side, and back to wide pixels.
+    inward = np.array([[2 / size, 0, 1 / size - 1], [0, 2 / size, 1 / size - 1], [0, 0, 1]])
+    half, middle = size / 2, size / 2 + margin - 0.5
+    matrix = np.array([[half, 0, middle], [0, half, middle], [0, 0, 1]]) @ transform @ inward
+    merged = min(float(np.hypot(*matrix[:2, axis])) for axis in (0, 1))
+    if merged > 1.1:  # as `inputs.prepare` does: average what is merged
+        sigma = 0.5 * math.sqrt(merged**2 - 1)
+        wide = cv2.GaussianBlur(wide, (5, 5), sigma).astype(np.uint8, copy=False)
+    return cv2.warpAffine(
+        wide,
+        matrix[:2],
+        (size, size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    ).astype(np.uint8, copy=False)
+
+
+def _restain(image: Pixels, rule: Augmentation, rng: np.random.Generator) -> Pixels:
+    mixing = np.eye(3) + rng.normal(0.0, rule.stain * STAIN_MIXING, size=(3, 3))
+    gain = np.exp(rng.normal(0.0, rule.stain * CHANNEL_GAIN, size=3))
+    gain *= math.exp(rng.uniform(rule.stain * COMMON_GAIN[0], rule.stain * COMMON_GAIN[1]))
+    light = rng.uniform(*TINT, size=3) if rng.random() < rule.colour else np.ones(3)
+    if rule.brightness is not None:
+        # A generator of its own: other rules' draws are as if there were no brightness.
+        darkest, brightest = rule.brightness
+        light = light * rng.spawn(1)[0].uniform(darkest, brightest)
+    is_lit = bool((light != 1).any())
+    if not rule.stain:
+        return _light(image, light) if is_lit else image
+    density = cv2.LUT(image, DENSITY).reshape(-1, 3).astype(np.float32, copy=False)
+    # In place: white exp(-density) - offset.
+    levels = density @ (mixing.T * gain).astype(np.float32)
+    np.negative(levels, out=levels)
+    np.exp(levels, out=levels)
+    levels *= inputs.WHITE
+    levels -= inputs.BLACK_OFFSET
+    return _to_pixels(levels * light if is_lit else levels).reshape(image.shape)
+
+
+def _light(image: Pixels, light: NDArray[np.float64]) -> Pixels:
+    table = _to_pixels(np.arange(256.0)[:, None] * light)
+    return cv2.LUT(image, table[None]).astype(np.uint8, copy=False)
+
+
+def _to_pixels(levels: NDArray[np.floating]) -> Pixels:
+    """Round and clip in place, and change the type."""
+    np.rint(levels, out=levels)
+    return np.clip(levels, 0, 255, out=levels).astype(np.uint8)
 
 
 def _blur(image: Pixels, share: float) -> Pixels:

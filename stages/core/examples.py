@@ -1,10 +1,12 @@
 """What a recipe learns from and is judged on: rows of features, or rows of prepared pixels."""
 
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +14,19 @@ import pyarrow.parquet as pq
 
 from stages.core import decoding, inputs, parallel, tables
 from stages.core.errors import TableError, name_some
-from stages.core.params import HeadRecipe, InputsParams, PixelRecipe
+from stages.core.params import (
+    AnyRecipe,
+    CascadeRecipe,
+    ClassifierRecipe,
+    EnsembleRecipe,
+    HeadRecipe,
+    InputsParams,
+)
 
 AUGMENTED = "augmented"  # stands in the name of every view that is not a plain one
+MARGIN = 0.25  # of the side: surroundings for turned and smaller views; a full turn needs 0.21
+
+Work = tuple[str, bytes, inputs.Geometry]
 
 
 @dataclass(frozen=True)
@@ -25,13 +37,19 @@ class Examples:
     ----------
     image_ids, views : list of str, length n_rows
         Which view of which picture each row is.
-    x : numpy.ndarray, shape (n_rows, n_features) or (n_rows, size, size, 3)
+    x : numpy.ndarray, shape (n_rows, n_features) or (n_rows, side, side, 3)
         Float32 features, or uint8 pixels (RGB) that lie on disk as a memory map.
+    margin : int
+        Surroundings on each side of the pixels, beyond what a network takes in.
+    hidden : numpy.ndarray, same shape as `x`, optional
+        The same rows with everything outside the cell hidden.
     """
 
     image_ids: list[str]
     views: list[str]
     x: np.ndarray
+    margin: int = 0
+    hidden: np.ndarray | None = None
 
 
 def read_split(parts: Sequence[str]) -> pd.DataFrame:
@@ -63,16 +81,30 @@ def read_split(parts: Sequence[str]) -> pd.DataFrame:
 
 
 def read(
-    recipe: HeadRecipe | PixelRecipe,
+    recipe: AnyRecipe,
     hospitals: Sequence[str],
     image_ids: Collection[str],
     rule: InputsParams,
     plain_only: bool,
-) -> Examples:
-    """Read what a recipe learns from; see `read_features` and `read_pixels`."""
+) -> Any:
+    """Read what a recipe learns from; see `read_features`, `read_pixels` and `read_wide`.
+
+    With `plain_only`, rows that judge a model. Otherwise rows to learn from: a head gets the
+    augmented views of the features too, an augmented network the pictures with surroundings. A
+    cascade or ensemble gets a dict of the examples of each member.
+    """
+    if isinstance(recipe, CascadeRecipe | EnsembleRecipe):
+        return {
+            name: read(member, hospitals, image_ids, rule, plain_only)
+            for name, member in recipe.members.items()
+        }
     if isinstance(recipe, HeadRecipe):
         return read_features(hospitals, image_ids, plain_only)
-    return read_pixels(hospitals, image_ids, rule, recipe.size)
+    if isinstance(recipe, ClassifierRecipe) and recipe.vectors == "features":
+        return read_features(hospitals, image_ids, plain_only=True)
+    if isinstance(recipe, ClassifierRecipe) or plain_only or recipe.augment.is_empty:
+        return read_pixels(hospitals, image_ids, rule, recipe.size)
+    return read_wide(hospitals, image_ids, rule, recipe.size, recipe.augment.hide > 0)
 
 
 def read_features(
@@ -157,33 +189,94 @@ def read_pixels(
     and takes ``n_rows * size * size * 3`` bytes there. It is written through, not mapped for
     writing, so that a full disk is an error and not a crash.
     """
-    wanted = set(image_ids)
     views: list[str] = sorted(rule.white_balance)
     prepare = partial(_prepare, views=views, rule=rule, size=size)
-    works = chain.from_iterable(_stream_pictures(name, wanted, rule) for name in sorted(hospitals))
-    ids: list[str] = []
-    with tempfile.TemporaryFile(prefix="smearflow-") as file:
-        for image_id, pixels in parallel.map_ordered(prepare, works):
-            file.write(pixels.tobytes())
-            ids.append(image_id)
-        file.flush()
-        _require_all(wanted, ids, "data/images and data/quality", "picture")
-        shape = (len(ids) * len(views), size, size, 3)
-        x = np.memmap(file, np.uint8, "r", shape=shape) if ids else np.zeros(shape, np.uint8)
+    ids, (x,) = _write_pixels(prepare, hospitals, image_ids, rule, [(len(views), size)])
     return Examples([name for name in ids for _ in views], views * len(ids), x)
 
 
-def plain(examples: Examples) -> Examples:
-    """Return the rows of the plain views, on which models are judged.
+def read_wide(
+    hospitals: Sequence[str],
+    image_ids: Collection[str],
+    rule: InputsParams,
+    size: int,
+    with_hidden: bool,
+) -> Examples:
+    """Decode and prepare some pictures once each, with surroundings for views to be cut from.
+
+    Parameters
+    ----------
+    hospitals : sequence of str
+        Where the pictures come from.
+    image_ids : collection of str
+        The pictures. All must be there.
+    rule : InputsParams
+        How a picture becomes an array. The colour correction is the first of ``white_balance``
+        that is not ``grey_world``, which depends on what a view shows, or else ``none``.
+    size : int
+        Side of a view, px.
+    with_hidden : bool
+        Whether to prepare each picture also with everything outside the cell hidden; not done
+        where the rule hides something already.
 
     Returns
     -------
     rows : Examples
-        The very same where no view is augmented: pixels on disk are not copied.
+        One for each picture, with a margin of a quarter of the side. Its middle is the plain
+        view, byte for byte. Held as the pixels of `read_pixels` are, in ``n_rows * 2.25 * size *
+        size * 3`` bytes, and as many for what is hidden.
+
+    Raises
+    ------
+    TableError
+        A picture is not in the tables of the hospitals.
+
+    Notes
+    -----
+    To decode and crop a picture takes longer than to augment it, so it is not done in each epoch.
     """
+    balance = next((name for name in rule.white_balance if name != "grey_world"), "none")
+    hides = with_hidden and rule.hide == "nothing"
+    side = size + 2 * round(MARGIN * size)
+    prepare = partial(_prepare_wide, balance=balance, hides=hides, rule=rule, size=size)
+    ids, arrays = _write_pixels(prepare, hospitals, image_ids, rule, [(1, side)] * (1 + hides))
+    hidden = arrays[1] if hides else None
+    return Examples(ids, [balance] * len(ids), arrays[0], round(MARGIN * size), hidden)
+
+
+def plain(examples: Any) -> Any:
+    """Return the rows of the plain views, on which models are judged; of a dict, of each value.
+
+    Returns
+    -------
+    rows : Examples
+        The very same where no view is augmented. Surroundings are left out. Pixels on disk are
+        not copied.
+    """
+    if isinstance(examples, dict):
+        return {name: plain(rows) for name, rows in examples.items()}
+    if margin := examples.margin:
+        middle = examples.x[:, margin:-margin, margin:-margin]
+        return Examples(examples.image_ids, examples.views, middle)
     keep = [row for row, view in enumerate(examples.views) if AUGMENTED not in view]
     if len(keep) == len(examples.views):
         return examples
+    return Examples(
+        [examples.image_ids[row] for row in keep],
+        [examples.views[row] for row in keep],
+        examples.x[keep],
+    )
+
+
+def sample(examples: Any, n_images: int) -> Any:
+    """Return the rows of at most so many images, spread evenly; of a dict, of each value."""
+    if isinstance(examples, dict):
+        return {name: sample(rows, n_images) for name, rows in examples.items()}
+    images = sorted(set(examples.image_ids))
+    if len(images) <= n_images:
+        return examples
+    chosen = {images[place] for place in np.linspace(0, len(images) - 1, n_images, dtype=int)}
+    keep = [row for row, image_id in enumerate(examples.image_ids) if image_id in chosen]
     return Examples(
         [examples.image_ids[row] for row in keep],
         [examples.views[row] for row in keep],
@@ -210,9 +303,38 @@ def _stack(rows: pd.DataFrame) -> np.ndarray:
         ) from None
 
 
-def _stream_pictures(
-    hospital: str, wanted: set[str], rule: InputsParams
-) -> Iterator[tuple[str, bytes, inputs.Geometry]]:
+def _write_pixels(
+    prepare: Callable[[Work], tuple[str, list[np.ndarray]]],
+    hospitals: Sequence[str],
+    image_ids: Collection[str],
+    rule: InputsParams,
+    shapes: Sequence[tuple[int, int]],
+) -> tuple[list[str], list[np.ndarray]]:
+    """Write what `prepare` gives for each picture to nameless files; map each into an array.
+
+    `shapes` says for each file how many rows a picture has there, and their side.
+    """
+    wanted = set(image_ids)
+    works = chain.from_iterable(_stream_pictures(name, wanted, rule) for name in sorted(hospitals))
+    ids: list[str] = []
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile(prefix="smearflow-")) for _ in shapes]
+        for image_id, pieces in parallel.map_ordered(prepare, works):
+            for file, pixels in zip(files, pieces, strict=True):
+                file.write(pixels.tobytes())
+            ids.append(image_id)
+        _require_all(wanted, ids, "data/images and data/quality", "picture")
+        arrays: list[np.ndarray] = []
+        for file, (n_rows, side) in zip(files, shapes, strict=True):
+            file.flush()
+            shape = (len(ids) * n_rows, side, side, 3)
+            arrays.append(
+                np.memmap(file, np.uint8, "r", shape=shape) if ids else np.zeros(shape, np.uint8)
+            )
+    return ids, arrays
+
+
+def _stream_pictures(hospital: str, wanted: set[str], rule: InputsParams) -> Iterator[Work]:
     geometries = inputs.geometries(tables.QUALITY.read(hospital), rule)
     for row in tables.IMAGES.stream(hospital, ["image_id", "bytes"]):
         image_id = row["image_id"]
@@ -221,11 +343,30 @@ def _stream_pictures(
 
 
 def _prepare(
-    work: tuple[str, bytes, inputs.Geometry], views: Sequence[str], rule: InputsParams, size: int
-) -> tuple[str, np.ndarray]:
+    work: Work, views: Sequence[str], rule: InputsParams, size: int
+) -> tuple[str, list[np.ndarray]]:
     image_id, content, geometry = work
     rgb = decoding.decode(content).rgb
-    return image_id, np.stack([inputs.prepare(rgb, geometry, rule, size, view) for view in views])
+    pixels = [inputs.prepare(rgb, geometry, rule, size, view) for view in views]
+    return image_id, [np.stack(pixels)]
+
+
+def _prepare_wide(
+    work: Work, balance: str, hides: bool, rule: InputsParams, size: int
+) -> tuple[str, list[np.ndarray]]:
+    image_id, content, geometry = work
+    rgb = decoding.decode(content).rgb
+    margin = round(MARGIN * size)
+    side = size + 2 * margin
+    outward = np.diag([side / size, side / size, 1.0])
+    wide = inputs.prepare(rgb, geometry, rule, side, balance, outward)
+    # The sampler rounds places, and from another corner some pixels come out one level off.
+    plain_view = inputs.prepare(rgb, geometry, rule, size, balance)
+    wide[margin : margin + size, margin : margin + size] = plain_view
+    if not hides:
+        return image_id, [wide]
+    masked = rule.model_copy(update={"hide": "background"})
+    return image_id, [wide, inputs.prepare(rgb, geometry, masked, side, balance, outward)]
 
 
 def _require_all(wanted: set[str], found: Iterable[str], where: str, what: str) -> None:

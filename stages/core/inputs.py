@@ -85,6 +85,7 @@ def prepare(
     size: int,
     balance: str,
     transform: Transform | None = None,
+    found: masks.CellMask | None = None,
 ) -> Pixels:
     """Turn a picture into the array that a network sees.
 
@@ -102,6 +103,9 @@ def prepare(
     transform : numpy.ndarray of float, shape (2, 3) or (3, 3), optional
         Affine map from a place in the result to the place in the crop that is shown there, both
         with the middle at 0 and the unit half a side. For augmentation.
+    found : masks.CellMask, optional
+        What ``masks.segment`` found in the picture, where the caller has it: outlining a cell
+        costs more than all the rest.
 
     Returns
     -------
@@ -126,13 +130,32 @@ def prepare(
     is larger than the disc the outline can be told where red cells stand close.
     """
     if rule.hide == "cell":
-        rgb = _cover_cell(rgb, geometry)
+        rgb = _cover_cell(rgb, geometry, found or masks.segment(rgb))
     matrix = _crop_matrix(rgb, geometry, rule)
     if transform is not None:
         matrix = matrix @ np.vstack([transform[:2], [0.0, 0.0, 1.0]])
     matrix = matrix @ _from_pixels(size)
     crop = _balance(_warp(rgb, matrix, size, geometry.white), geometry.white, balance)
-    return _hide_neighbours(crop, rgb, matrix, size) if rule.hide == "background" else crop
+    if rule.hide == "background":
+        return _hide_neighbours(crop, found or masks.segment(rgb), matrix, size)
+    return crop
+
+
+def to_grey_world(crop: Pixels) -> Pixels:
+    """Scale each channel to a mean of 180, as ``white_balance: grey_world`` does.
+
+    Parameters
+    ----------
+    crop : numpy.ndarray of uint8, shape (height, width, 3)
+
+    Returns
+    -------
+    numpy.ndarray of uint8, shape (height, width, 3)
+    """
+    sums = crop.sum(axis=(0, 1), dtype=np.int64)
+    n = crop.shape[0] * crop.shape[1]
+    levels = np.arange(256, dtype=np.float64)
+    return _look_up(crop, [levels * (GREY * n / max(int(total), 1)) for total in sums])
 
 
 def _crop_matrix(rgb: Pixels, geometry: Geometry, rule: InputsParams) -> Transform:
@@ -190,15 +213,18 @@ def _balance(crop: Pixels, white: tuple[float, float, float], balance: str) -> P
     if balance == "white_point":
         tables = [WHITE * (levels + OD_OFFSET) / (w + OD_OFFSET) - BLACK_OFFSET for w in white]
     elif balance == "grey_world":
-        sums = crop.sum(axis=(0, 1), dtype=np.int64)
-        n = crop.shape[0] * crop.shape[1]
-        tables = [levels * (GREY * n / max(int(total), 1)) for total in sums]
+        return to_grey_world(crop)
     else:
         raise ImageError(
             "unreadable",
             f"inputs.white_balance: {balance!r} is unknown; known are white_point, grey_world "
             "and none. Correct it in params.yaml.",
         )
+    return _look_up(crop, tables)
+
+
+def _look_up(crop: Pixels, tables: list[NDArray[np.float64]]) -> Pixels:
+    """Replace each grey level by the rounded value in its channel's table."""
     table = np.clip(np.rint(np.stack(tables, axis=-1)), 0, 255).astype(np.uint8)
     return cv2.LUT(crop, table[None]).astype(np.uint8, copy=False)
 
@@ -216,10 +242,9 @@ def _soften(cell: NDArray[np.bool_], radius: float, beyond: int) -> Pixels:
     return soft
 
 
-def _cover_cell(rgb: Pixels, geometry: Geometry) -> Pixels:
+def _cover_cell(rgb: Pixels, geometry: Geometry, found: masks.CellMask) -> Pixels:
     """Put background over the cell and over a disc of one size around its centre."""
     height, width = rgb.shape[:2]
-    found = masks.segment(rgb)
     radius = geometry.radius or min(height, width) / 4
     x, y = geometry.centre or ((width - 1) / 2, (height - 1) / 2)
     hidden = found.cell.astype(np.uint8)
@@ -231,9 +256,8 @@ def _cover_cell(rgb: Pixels, geometry: Geometry) -> Pixels:
     return covered
 
 
-def _hide_neighbours(crop: Pixels, rgb: Pixels, matrix: Transform, size: int) -> Pixels:
+def _hide_neighbours(crop: Pixels, found: masks.CellMask, matrix: Transform, size: int) -> Pixels:
     """Blend everything outside of the cell, with a margin, into white; no cell: change nothing."""
-    found = masks.segment(rgb)
     if found.cell_radius is None:
         return crop
     soft = _soften(found.cell, found.cell_radius, 1)

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from stages.core import augmentation, decoding, inputs, parallel
+from stages.core import augmentation, decoding, inputs, masks, parallel
 from stages.core.errors import TableError
 from stages.core.params import InputsParams, Params, seed_for
 from stages.core.tables import IMAGES, QUALITY, ROW_GROUP
 
 BATCH = 32  # views: enough to keep the cores busy, and a fixed number: the same for any machine
-PICTURES_AHEAD = 64
+VIEWS_AHEAD = 2 * ROW_GROUP  # one group is prepared while the network works on another
 Picture = tuple[str, bytes, inputs.Geometry]
 Views = list[tuple[str, np.ndarray]]
 
@@ -35,20 +35,23 @@ def prepare_views(picture: Picture, rule: Params) -> tuple[str, Views]:
     image_id, content, geometry = picture
     rgb = decoding.decode(content).rgb
     size, balances = rule.features.size, rule.inputs.white_balance
+    may_hide = rule.inputs.hide != "nothing" or rule.features.augmented_views > 0
+    found = masks.segment(rgb) if may_hide else None
     views: Views = [
-        (balance, inputs.prepare(rgb, geometry, rule.inputs, size, balance)) for balance in balances
+        (balance, inputs.prepare(rgb, geometry, rule.inputs, size, balance, found=found))
+        for balance in balances
     ]
     for number in range(1, rule.features.augmented_views + 1):
         balance = balances[(number - 1) % len(balances)]
         name = f"{balance}/augmented_{number}"
         rng = np.random.default_rng(seed_for(rule.seed, image_id, name))
         hide = rule.inputs.hide
-        if augmentation.wants_mask(rng) and hide == "nothing":
+        if augmentation.wants_mask(augmentation.STRONG, rng) and hide == "nothing":
             hide = "background"
         masked: InputsParams = rule.inputs.model_copy(update={"hide": hide})
-        turn = augmentation.random_transform(rng)
-        view = inputs.prepare(rgb, geometry, masked, size, balance, turn)
-        views.append((name, augmentation.jitter_stain(view, rng)))
+        turn = augmentation.random_transform(augmentation.STRONG, rng)
+        view = inputs.prepare(rgb, geometry, masked, size, balance, turn, found)
+        views.append((name, augmentation.change_colours(view, augmentation.STRONG, rng)))
     return image_id, sorted(views, key=lambda view: view[0])
 
 
@@ -56,11 +59,10 @@ def prepare_ahead(hospital: str, rule: Params) -> Iterator[tuple[str, Views]]:
     """Prepare pictures on threads while the network works on earlier ones; keep their order."""
     pictures = read_pictures(hospital, rule.inputs)
     prepare = partial(prepare_views, rule=rule)
+    n_ahead = max(1, VIEWS_AHEAD // count_views(rule))
     waiting: deque[Future[tuple[str, Views]]] = deque()
     with ThreadPoolExecutor(parallel.count_workers()) as pool:
-        waiting.extend(
-            pool.submit(prepare, picture) for picture in islice(pictures, PICTURES_AHEAD)
-        )
+        waiting.extend(pool.submit(prepare, picture) for picture in islice(pictures, n_ahead))
         try:
             while waiting:
                 yield waiting.popleft().result()

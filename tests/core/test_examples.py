@@ -4,10 +4,19 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stages.core import decoding, examples, inputs, tables
 from stages.core.errors import TableError
-from stages.core.params import HeadRecipe, InputsParams, PixelRecipe
+from stages.core.params import (
+    Augmentation,
+    ClassifierRecipe,
+    HeadRecipe,
+    InputsParams,
+    NetworkRecipe,
+    Step,
+)
 
 RULE = InputsParams(
     crop="cell", scale="image", half_side=1.5, white_balance=["white_point", "none"], hide="nothing"
@@ -17,9 +26,10 @@ MEASURES = [
     for field in tables.QUALITY.schema
     if field.type == "double" and field.name not in ("centre_x", "centre_y", "cell_radius")
 ]
-LEARNING = {
-    "learning_rate": 0.1, "epochs": 1, "batch": 1, "patience": 1, "class_weights": "none",
-}  # fmt: skip
+HEAD = HeadRecipe(
+    kind="head", hidden=[], dropout=0.0, l2=0.0, learning_rate=0.1, epochs=1, batch=1, patience=1,
+    class_weights="none",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -175,20 +185,154 @@ def test_pictures_that_are_not_in_the_tables_are_named():
         examples.read_pixels(["munich"], ["munich/a.png", "munich/z.png"], RULE, 32)
 
 
-def test_a_recipe_gets_what_it_learns_from():
-    """Heads get features, networks get pixels of their size."""
+def network(**augment):
+    return NetworkRecipe(
+        kind="network", network="lenet", size=40, augment=Augmentation(**augment), steps=[Step()]
+    )
+
+
+def classifier(vectors):
+    return ClassifierRecipe(kind="classifier", vectors=vectors, size=36, classifier="knn")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "learns", "judges", "margin"),
+    [
+        (HEAD, (2, 3), (1, 3), 0),
+        (classifier("features"), (1, 3), (1, 3), 0),
+        (classifier("grey"), (2, 36, 36, 3), (2, 36, 36, 3), 0),
+        (classifier("measures"), (2, 36, 36, 3), (2, 36, 36, 3), 0),
+        (network(), (2, 40, 40, 3), (2, 40, 40, 3), 0),
+        (network(flips=True), (1, 60, 60, 3), (2, 40, 40, 3), 10),
+    ],
+)
+def test_a_recipe_gets_what_it_learns_from(recipe, learns, judges, margin):
+    """Heads get views of features, networks pixels; only what is augmented has surroundings."""
     write_features("munich", ["a.png"])
     write_pictures("munich", ["a.png"])
-    head = HeadRecipe(learns_from="features", hidden=[], dropout=0.0, l2=0.0, **LEARNING)
-    lenet = PixelRecipe(learns_from="pixels", network="lenet", size=40, **LEARNING)
     wanted = ["munich/a.png"]
-    assert examples.read(head, ["munich"], wanted, RULE, plain_only=False).x.shape == (2, 3)
-    assert examples.read(lenet, ["munich"], wanted, RULE, plain_only=False).x.shape == (
-        2,
-        40,
-        40,
-        3,
+    learnt, judged = (
+        examples.read(recipe, ["munich"], wanted, RULE, plain_only) for plain_only in (False, True)
     )
+    assert (learnt.x.shape, learnt.margin, learnt.hidden) == (learns, margin, None)
+    assert (judged.x.shape, judged.margin, judged.hidden) == (judges, 0, None)
+
+
+def test_hidden_rows_are_read_for_a_recipe_that_shows_them():
+    """A share of views that hide the surroundings needs the same rows with them hidden."""
+    write_pictures("munich", ["a.png"])
+    found = examples.read(network(hide=0.4), ["munich"], ["munich/a.png"], RULE, plain_only=False)
+    assert found.hidden.shape == found.x.shape
+    assert found.hidden.dtype == np.uint8
+    assert not np.array_equal(found.hidden, found.x)
+
+
+def test_wide_rows_are_one_for_each_picture_in_order():
+    """Two colour corrections, one row: of the first that does not depend on the view."""
+    write_pictures("munich", ["a.png", "b.png", "c.png"])
+    wanted = ["munich/c.png", "munich/a.png"]
+    found = examples.read_wide(["munich"], wanted, RULE, 32, with_hidden=True)
+    assert found.image_ids == ["munich/a.png", "munich/c.png"]
+    assert found.views == ["white_point"] * 2
+    assert found.x.shape == found.hidden.shape == (2, 48, 48, 3)
+    assert found.margin == 8
+    assert isinstance(found.x, np.memmap)
+    assert isinstance(found.hidden, np.memmap)
+    assert not np.array_equal(found.x[0], found.x[1])
+    geometries = inputs.geometries(tables.QUALITY.read("munich"), RULE)
+    wide = inputs.prepare(
+        draw_picture(0), geometries["munich/a.png"], RULE.model_copy(update={"hide": "background"}),
+        48, "white_point", np.diag([1.5, 1.5, 1]),
+    )  # fmt: skip
+    assert np.array_equal(found.hidden[0], wide)
+
+
+@pytest.mark.parametrize(
+    ("balances", "expected"),
+    [
+        (["grey_world", "white_point", "none"], "white_point"),
+        (["none", "white_point"], "none"),
+        (["grey_world"], "none"),
+    ],
+)
+def test_wide_rows_are_not_grey_world(balances, expected):
+    """What grey world gives depends on what a view shows, so it comes last."""
+    write_pictures("munich", ["a.png"])
+    rule = RULE.model_copy(update={"white_balance": balances})
+    found = examples.read_wide(["munich"], ["munich/a.png"], rule, 32, with_hidden=False)
+    assert found.views == [expected]
+    plain = examples.read_pixels(
+        ["munich"], ["munich/a.png"], rule.model_copy(update={"white_balance": [expected]}), 32
+    )
+    assert np.array_equal(examples.plain(found).x, plain.x)
+
+
+@pytest.mark.parametrize("hide", ["background", "cell"])
+def test_where_the_rule_hides_something_nothing_more_is_hidden(hide):
+    """The wide rows show what the plain ones show, and no second array is made."""
+    write_pictures("munich", ["a.png"])
+    rule = RULE.model_copy(update={"hide": hide, "white_balance": ["white_point"]})
+    found = examples.read_wide(["munich"], ["munich/a.png"], rule, 32, with_hidden=True)
+    assert found.hidden is None
+    plain = examples.read_pixels(["munich"], ["munich/a.png"], rule, 32)
+    assert np.array_equal(examples.plain(found).x, plain.x)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    size=st.integers(16, 130),
+    crop=st.sampled_from(["cell", "centre", "whole"]),
+    half_side=st.floats(0.5, 4),
+    balance=st.sampled_from(["white_point", "none"]),
+    place=st.tuples(st.floats(0, 69), st.floats(0, 59)),
+    radius=st.none() | st.floats(2, 60),
+    seed=st.integers(0, 99),
+)
+def test_the_middle_is_the_plain_view(size, crop, half_side, balance, place, radius, seed):
+    """Any size and crop: the middle byte for byte, and around it the same picture goes on."""
+    rgb = np.random.default_rng(seed).integers(0, 256, (60, 70, 3), dtype=np.uint8)
+    rgb = cv2.GaussianBlur(rgb, (5, 5), 0)
+    content = cv2.imencode(".png", rgb[..., ::-1])[1].tobytes()
+    geometry = inputs.Geometry(place, radius, (230.0, 220.0, 200.0))
+    rule = RULE.model_copy(update={"crop": crop, "half_side": half_side})
+    _, (wide,) = examples._prepare_wide(("h/a", content, geometry), balance, False, rule, size)
+    margin = round(size / 4)
+    plain = inputs.prepare(rgb, geometry, rule, size, balance)
+    assert wide.shape == (size + 2 * margin, size + 2 * margin, 3)
+    assert np.array_equal(wide[margin:-margin, margin:-margin], plain)
+    side = size + 2 * margin
+    whole = inputs.prepare(rgb, geometry, rule, side, balance, np.diag([side / size] * 2 + [1]))
+    assert np.abs(wide.astype(int) - whole).mean() < 1
+
+
+def test_plain_leaves_the_surroundings_without_a_copy():
+    """The middle of the very same memory map, with no margin and nothing hidden."""
+    write_pictures("munich", ["a.png", "b.png"])
+    wanted = ["munich/a.png", "munich/b.png"]
+    wide = examples.read_wide(["munich"], wanted, RULE, 32, with_hidden=True)
+    found = examples.plain(wide)
+    assert (found.image_ids, found.views) == (wide.image_ids, wide.views)
+    assert (found.x.shape, found.margin, found.hidden) == ((2, 32, 32, 3), 0, None)
+    assert np.shares_memory(found.x, wide.x)
+
+
+def test_wide_pictures_are_the_same_for_any_number_of_processes(monkeypatch):
+    """Two processes write what one writes."""
+    names = [f"{n:02d}.png" for n in range(20)]
+    write_pictures("munich", names)
+    wanted = [f"munich/{name}" for name in names]
+    one = examples.read_wide(["munich"], wanted, RULE, 32, with_hidden=True)
+    monkeypatch.setenv("SMEARFLOW_WORKERS", "2")
+    two = examples.read_wide(["munich"], wanted[::-1], RULE, 32, with_hidden=True)
+    assert one.image_ids == two.image_ids
+    assert np.array_equal(one.x, two.x)
+    assert np.array_equal(one.hidden, two.hidden)
+
+
+def test_no_picture_gives_no_wide_row():
+    """An empty part is no error here; the training decides."""
+    found = examples.read_wide([], [], RULE, 32, with_hidden=True)
+    assert found.x.shape == found.hidden.shape == (0, 48, 48, 3)
 
 
 def test_only_the_rows_of_the_named_parts_are_read():

@@ -54,8 +54,8 @@ def prepare_with(rule, picture, monkeypatch, wants_mask):
     """Prepare as if every draw, or none, asked to hide the cell's neighbours."""
     drawn = augmentation.wants_mask
 
-    def ask(rng):
-        drawn(rng)  # the draws that follow stay the same
+    def ask(strong, rng):
+        drawn(strong, rng)  # the draws that follow stay the same
         return wants_mask
 
     with monkeypatch.context() as patch:
