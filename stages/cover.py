@@ -3,12 +3,20 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from stages.core import backbones, covering, examples, params, sheets, training, views
-from stages.core.errors import ModelError, run_stage
-from stages.core.params import FeaturesParams, InputsParams, Params, PixelRecipe
+from stages.core import backbones, covering, examples, models, params, sheets, views
+from stages.core.errors import run_stage
+from stages.core.params import (
+    AnyRecipe,
+    CascadeRecipe,
+    EnsembleRecipe,
+    HeadRecipe,
+    InputsParams,
+    Params,
+)
 from stages.core.store import write_bytes, write_metrics
 from stages.core.tables import PREDICTIONS
 
@@ -21,8 +29,8 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Write metrics/cover.json, and a sheet of images with the cell seen and hidden."""
-    rule = params.load("hospitals", "features", "cover", "seed")
-    card = training.read_card(MODEL)
+    rule = params.load("hospitals", "features", "cover", "seed", "weights_dir")
+    card = models.read_card(MODEL)
     # The truth is not read: nothing here may depend on it.
     columns = ["image_id", "hospital", *covering.probability_columns(card.classes)]
     scored = PREDICTIONS.read(columns=columns)
@@ -42,44 +50,58 @@ def main() -> None:
 
 
 def _hide(
-    drawn: pd.DataFrame, before: pd.DataFrame, card: training.Card, rule: Params
+    drawn: pd.DataFrame, before: pd.DataFrame, card: models.Card, rule: Params
 ) -> tuple[pd.DataFrame, list[sheets.Pixels]]:
     """Call the images with their cells hidden; draw some of them in pairs."""
-    confident, view = rule.cover.confident, card.inputs.white_balance[0]
-    size = card.recipe.size if isinstance(card.recipe, PixelRecipe) else rule.features.size
+    confident, view, size = rule.cover.confident, card.inputs.white_balance[0], rule.features.size
+    covered = card.inputs.model_copy(update={"hide": "cell"})
     # Pixels are prepared by forked processes, so TensorFlow must not be running yet.
-    hidden = _prepare(drawn, card.inputs.model_copy(update={"hide": "cell"}), size)
+    hidden = _prepare(card.recipe, drawn, covered, size)
     sure = drawn[(before["p"] >= confident).to_numpy()]
-    seen = _prepare(sure, card.inputs.model_copy(update={"white_balance": [view]}), size)
-    after = covering.name_calls(_predict(hidden, rule.features))
+    pair = [
+        _read(sure, inputs.model_copy(update={"white_balance": [view]}), size)
+        for inputs in (card.inputs, covered)
+    ]
+    after = covering.name_calls(_predict(card.recipe, hidden, rule))
     shown = covering.choose_examples(before, after, confident, N_EXAMPLES, rule.seed)
-    pair = ((seen, before), (hidden, after))
-    tiles = [_draw(rows, calls, image_id, view) for image_id in shown for rows, calls in pair]
+    both = list(zip(pair, (before, after), strict=True))
+    tiles = [_draw(rows, calls, image_id) for image_id in shown for rows, calls in both]
     return after, tiles
 
 
-def _prepare(images: pd.DataFrame, rule: InputsParams, size: int) -> examples.Examples:
+def _prepare(recipe: AnyRecipe, images: pd.DataFrame, rule: InputsParams, size: int) -> Any:
+    """Return prepared pixels as the recipe takes them; `size` where it takes features of them."""
+    if isinstance(recipe, CascadeRecipe | EnsembleRecipe):
+        return {n: _prepare(member, images, rule, size) for n, member in recipe.members.items()}
+    own = size if isinstance(recipe, HeadRecipe) or recipe.uses_features else recipe.size
+    return _read(images, rule, own)
+
+
+def _read(images: pd.DataFrame, rule: InputsParams, size: int) -> examples.Examples:
     return examples.read_pixels(sorted(set(images["hospital"])), images["image_id"], rule, size)
 
 
-def _predict(rows: examples.Examples, rule: FeaturesParams) -> pd.DataFrame:
-    """Return the probabilities of prepared images; a head gets their features."""
-    model = training.load(MODEL)
-    if isinstance(model.recipe, PixelRecipe):
-        return training.predict_images(model, rows)
-    backbone = backbones.load_lite0(rule.size, rule.layers)
-    given, taken = backbone.output_shape[-1], model.network.input_shape[-1]
-    if given != taken:
-        raise ModelError(
-            f"{MODEL} takes {taken} features, but those of params.yaml (features.layers) are "
-            f"{given}. Run 'uv run dvc repro', which trains the model on them."
-        )
-    return training.predict_images(model, replace(rows, x=views.embed(backbone, rows.x)))
+def _predict(recipe: AnyRecipe, rows: Any, rule: Params) -> pd.DataFrame:
+    """Return the probabilities of prepared images; what learnt from features gets theirs."""
+    model = models.load(MODEL)
+    return models.predict_images(model, _embed(recipe, rows, rule))
 
 
-def _draw(rows: examples.Examples, calls: pd.DataFrame, image_id: str, view: str) -> sheets.Pixels:
+def _embed(recipe: AnyRecipe, rows: Any, rule: Params) -> Any:
+    if isinstance(recipe, CascadeRecipe | EnsembleRecipe):
+        return {n: _embed(member, rows[n], rule) for n, member in recipe.members.items()}
+    if not recipe.uses_features:
+        return rows
+    features = rule.features
+    extractor = backbones.load_extractor(
+        features.backbone, features.size, features.layers, rule.weights_dir
+    )
+    return replace(rows, x=views.embed(extractor, rows.x))
+
+
+def _draw(rows: examples.Examples, calls: pd.DataFrame, image_id: str) -> sheets.Pixels:
     """Return the tile of one view of an image, with its call and how sure that is."""
-    place = list(zip(rows.image_ids, rows.views, strict=True)).index((image_id, view))
+    place = list(rows.image_ids).index(image_id)
     return sheets.caption(
         rows.x[place], [calls.loc[image_id, "call"], f"p {calls.loc[image_id, 'p']:.2f}"]
     )

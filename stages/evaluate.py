@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from stages.core import examples, leaks, metrics, params, predictions, scoring, screening, training
+from stages.core import examples, leaks, metrics, models, params, predictions, scoring, screening
 from stages.core.errors import run_stage
 from stages.core.store import write_csv, write_metrics
 from stages.core.tables import LABELS, PREDICTIONS, SPLIT
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Write data/predictions.parquet, metrics/evaluate.json and the tables behind its plots."""
     rule = params.load("hospitals", "split", "evaluate", "seed")
-    card = training.read_card(MODEL)
+    card = models.read_card(MODEL)
     split = SPLIT.read()
     chosen = predictions.choose_scored(split, rule.hospitals)
     metrics.require_known("data/split.parquet", chosen["label"], card.classes)
@@ -28,8 +28,8 @@ def main() -> None:
     pictures = examples.read(
         card.recipe, rule.hospitals, list(chosen["image_id"]), card.inputs, plain_only=True
     )
-    model = training.load(MODEL)
-    probabilities = training.predict_images(model, pictures)
+    model = models.load(MODEL)
+    probabilities = models.predict_images(model, pictures)
     predicted = predictions.name_predicted(chosen, probabilities, model.classes)
     PREDICTIONS.write(predicted)
 

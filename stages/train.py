@@ -1,20 +1,25 @@
 """train: learn the chosen recipe. split, features or images -> data/model/, metrics/train.json."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from stages.core import examples, params, store, training
+from stages.core import backbones, examples, models, params, store, training
 from stages.core.errors import run_stage
+from stages.core.params import AnyRecipe, CascadeRecipe, EnsembleRecipe, NetworkRecipe
 
 MODEL_FOLDER = Path("data/model")
+PARTIAL_FOLDER = Path("data/model.partial")  # what a killed training has reached
 HISTORY_FILE = Path("metrics/train/history.csv")
+JUDGED_IMAGES = 1000  # of each part; all of a large collection would take as long as an epoch
+EPOCHS_FILE = Path("metrics/timing/train_epochs.csv")
 
 
 def main() -> None:
-    """Train, and keep the weights of the best epoch with what was seen on the way."""
-    chosen = params.load("hospitals", "inputs", "model", "models", "seed")
+    """Train, and keep the weights with what was seen on the way."""
+    chosen = params.load("hospitals", "inputs", "model", "models", "seed", "weights_dir")
     recipe, rule = chosen.recipe, chosen.inputs
     split = examples.read_split(["train", "valid"]).set_index("image_id")
     parts = {part: split[split["part"] == part] for part in ("train", "valid")}
@@ -22,51 +27,63 @@ def main() -> None:
         part: examples.read(recipe, _origins(of, chosen.hospitals), of.index, rule, part == "valid")
         for part, of in parts.items()
     }
-    labels = {part: split["label"].loc[rows[part].image_ids].tolist() for part in parts}
-    model, history = training.fit(
+    trained = training.fit(
         recipe,
         rows["train"],
-        labels["train"],
         rows["valid"],
-        labels["valid"],
-        sorted(set(split.loc[split["part"] == "train", "label"])),
+        split["label"],
+        sorted(set(parts["train"]["label"])),
         rule,
         params.seed_for(chosen.seed, "train"),
+        chosen.weights_dir,
+        PARTIAL_FOLDER,
     )
     with store.replace_folder(MODEL_FOLDER) as folder:
-        training.save(model, folder)
-    store.write_csv(HISTORY_FILE, history)
-    store.write_metrics("train", _describe(model, history, parts, rows))
+        models.save(trained.model, folder)
+    shutil.rmtree(PARTIAL_FOLDER, ignore_errors=True)
+    store.write_csv(HISTORY_FILE, trained.history)
+    store.write_csv(EPOCHS_FILE, pd.DataFrame({"seconds": trained.seconds}))
+    content = _describe(trained, parts, rows)
+    content["published_weights"] = {
+        name: backbones.identify(name, chosen.weights_dir) for name in _name_published(recipe)
+    }
+    store.write_metrics("train", content)
+
+
+def _name_published(recipe: AnyRecipe) -> list[str]:
+    """Return the backbones of a recipe that start from published weights."""
+    if isinstance(recipe, CascadeRecipe | EnsembleRecipe):
+        return sorted({name for one in recipe.members.values() for name in _name_published(one)})
+    if isinstance(recipe, NetworkRecipe) and recipe.weights != "none":
+        return [recipe.network]
+    return []
 
 
 def _origins(of: pd.DataFrame, hospitals: list[str]) -> list[str]:
-    """Return the hospitals of this experiment that some pictures come from."""
+    """Return the hospitals of this experiment that some images come from."""
     return [name for name in hospitals if (of["hospital"] == name).any()]
 
 
 def _describe(
-    model: training.TrainedModel,
-    history: pd.DataFrame,
-    parts: dict[str, pd.DataFrame],
-    rows: dict[str, examples.Examples],
+    trained: training.Training, parts: dict[str, pd.DataFrame], rows: dict[str, Any]
 ) -> dict[str, Any]:
     """Count, and score the kept weights on the plain views: the same weights for both parts."""
-    accuracy = {
-        part: training.accuracy(model, examples.plain(rows[part]), of["label"])
-        for part, of in parts.items()
-    }
+    model = trained.model
+    judged = {part: examples.sample(examples.plain(rows[part]), JUDGED_IMAGES) for part in parts}
     content: dict[str, Any] = {
-        "accuracy": accuracy,
-        "best_epoch": training.best_epoch(history),
-        "epochs_run": len(history),
+        "accuracy": {
+            part: models.accuracy(model, judged[part], of["label"]) for part, of in parts.items()
+        },
+        "n_judged": {part: min(len(of), JUDGED_IMAGES) for part, of in parts.items()},
+        "epochs_run": len(trained.history),
         "n_images": {
             part: {name: int((of["label"] == name).sum()) for name in model.classes}
             for part, of in parts.items()
         },
-        "n_rows": {part: len(rows[part].image_ids) for part in parts},
-        "n_weights": int(model.network.count_params()),
+        "n_weights": model.n_weights,
+        "steps": trained.steps,
     }
-    if accuracy["valid"] is None:
+    if content["accuracy"]["valid"] is None:
         content["accuracy"]["valid_reason"] = "the validation part is empty (split.valid)"
     return content
 

@@ -8,6 +8,11 @@ import yaml
 from stages.core.tables import IMAGES, REJECTED
 
 ROOT = Path(__file__).resolve().parents[2]
+HEAD_RECIPE = {
+    "kind": "head", "hidden": [4], "dropout": 0.1, "l2": 0.0, "learning_rate": 0.01,
+    "epochs": 3, "batch": 8, "patience": 2, "class_weights": "balanced",
+}  # fmt: skip
+KNN_RECIPE = {"kind": "classifier", "vectors": "features", "classifier": "knn"}
 CODES = {"SNE": "segmented_neutrophil", "LY": "lymphocyte", "MO": "monocyte"}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,23 +19,27 @@ from stages.core import (
     examples,
     frameworks,
     inputs,
+    models,
     networks,
     sheets,
-    training,
 )
 from stages.core.errors import ModelError, TableError
-from stages.core.params import HeadRecipe, InputsParams, PixelRecipe
+from stages.core.params import (
+    EnsembleRecipe,
+    HeadRecipe,
+    InputsParams,
+    NetworkRecipe,
+    Step,
+)
 from stages.core.tables import IMAGES, PREDICTIONS, QUALITY
-from tests.stages.cohort import ROOT, write_project
+from tests.stages.cohort import HEAD_RECIPE, ROOT, write_project
 from tests.stages.test_quality import image_row
 
 CLASSES = ["basophil", "eosinophil", "monocyte"]
-LEARNING = {
-    "learning_rate": 0.1, "epochs": 1, "batch": 1, "patience": 1, "class_weights": "none",
-}  # fmt: skip
-LENET = PixelRecipe(learns_from="pixels", network="lenet", size=32, **LEARNING)
-HEAD = HeadRecipe(learns_from="features", hidden=[2], dropout=0.0, l2=0.0, **LEARNING)
+LENET = NetworkRecipe(kind="network", network="lenet", size=32, steps=[Step()])
+HEAD = HeadRecipe(**(HEAD_RECIPE | {"hidden": [2]}))
 N_IMAGES = 12
+SHEET_SIZE = 40  # features.size of params.yaml
 BLUE_GROUND, YELLOW_GROUND, GREY_GROUND = (205, 220, 245), (245, 230, 205), (232, 232, 232)
 BLUE_CELL, RED_CELL = (80, 110, 190), (190, 110, 80)
 STEEP = 50.0  # of the made models: a clear colour is called with a probability near 1
@@ -79,7 +84,7 @@ def project(tmp_path, monkeypatch):
 def write_params(folder, **changes):
     groups = {
         "features": {
-            "backbone": "efficientnet_lite0", "size": 40, "layers": ["block1"],
+            "backbone": "efficientnet_lite0", "size": SHEET_SIZE, "layers": ["block1"],
             "augmented_views": 1,
         },
         "cover": {"max_images": 200, "confident": 0.9},
@@ -103,7 +108,7 @@ def made_lenet(looks_at, place):
     darker in red. At the corner it calls by their difference, in the middle by darkness above
     that of any ground. What is neither gets no confident call.
     """
-    network = networks.build(LENET, 3, len(CLASSES))
+    network = networks.build(LENET, (32, 32, 3), len(CLASSES))
     for layer in network.layers:
         layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
     kernel, bias = network.get_layer("conv_1").get_weights()
@@ -112,13 +117,13 @@ def made_lenet(looks_at, place):
     kernel, bias = network.get_layer("conv_2").get_weights()
     kernel[0, 0, 0, 0] = kernel[0, 0, 1, 1] = 1
     network.get_layer("conv_2").set_weights([kernel, bias])
-    kernel, bias = network.get_layer("hidden").get_weights()
+    kernel, bias = network.get_layer("hidden_1").get_weights()
     first = (place * 6 + place) * 16  # of the 16 channels there
     if looks_at == "ground":
         kernel[first : first + 2, :2] = STEEP * np.array([[1, -1], [-1, 1]])
     else:
         kernel[first : first + 2, :2], bias[:2] = STEEP * np.eye(2), -0.3 * STEEP
-    network.get_layer("hidden").set_weights([kernel, bias])
+    network.get_layer("hidden_1").set_weights([kernel, bias])
     network.get_layer("probabilities").set_weights(call_by_two(128))
     return network
 
@@ -133,11 +138,11 @@ def call_by_two(n_hidden):
 def write_lenet(looks_at, **changes):
     """Keep a made LeNet, and what it calls every image, as train and evaluate would."""
     network = made_lenet(looks_at, CORNER if looks_at == "ground" else MIDDLE)
-    model = training.TrainedModel(CLASSES, LENET, rule(**changes), network)
-    training.save(model, Path("data/model"))
+    model = models.SingleModel(CLASSES, LENET, rule(**changes), (32, 32, 3), network)
+    models.save(model, Path("data/model"))
     ids = [f"{hospital}/{i:03d}.png" for hospital in ("north", "east") for i in range(N_IMAGES)]
     rows = examples.read_pixels(["north", "east"], ids, model.inputs, LENET.size)
-    write_predictions(training.predict_images(model, rows))
+    write_predictions(models.predict_images(model, rows))
 
 
 def write_predictions(probabilities):
@@ -191,7 +196,7 @@ def test_calls_that_follow_the_cell_are_lost(project):
     assert content["flagged"] == []
 
 
-def made_backbone(size, layers):
+def made_backbone(name, size, layers, weights_dir):
     """A small real network in place of the backbone: mean red and blue of corner and middle."""
     keras = frameworks.load_keras()
     pixels = keras.Input((size, size, 3))
@@ -203,7 +208,7 @@ def made_backbone(size, layers):
 
 def write_head(looks_at, n_features, **changes):
     """Keep a head on stored features, and what it calls every image."""
-    network = networks.build(HEAD, n_features, len(CLASSES))
+    network = networks.build(HEAD, (n_features,), len(CLASSES))
     if looks_at == "anything":
         rng = np.random.default_rng(0)
         kernel = rng.normal(size=(n_features, 2)).astype(np.float32)
@@ -215,13 +220,13 @@ def write_head(looks_at, n_features, **changes):
         bias = np.full(2, 0.0 if looks_at == "ground" else -60.0, np.float32)
         network.get_layer("hidden_1").set_weights([kernel, bias])
     network.get_layer("probabilities").set_weights(call_by_two(2))
-    model = training.TrainedModel(CLASSES, HEAD, rule(**changes), network)
-    training.save(model, Path("data/model"))
+    model = models.SingleModel(CLASSES, HEAD, rule(**changes), (n_features,), network)
+    models.save(model, Path("data/model"))
     ids = [f"{hospital}/{i:03d}.png" for hospital in ("north", "east") for i in range(N_IMAGES)]
     for hospital in ("north", "east"):
         features.main(hospital)
     rows = examples.read_features(["north", "east"], ids, plain_only=True)
-    predicted = training.predict_images(model, rows)
+    predicted = models.predict_images(model, rows)
     write_predictions(predicted)
     return predicted
 
@@ -233,7 +238,7 @@ def test_a_head_on_features_is_asked_through_the_backbone(
 ):
     """The same two answers where the model sees vectors of a frozen network."""
     write_params(project, inputs=rule().model_dump())
-    monkeypatch.setattr(backbones, "load_lite0", made_backbone)
+    monkeypatch.setattr(backbones, "load_extractor", made_backbone)
     write_head(looks_at, 6)
     content = run_cover()
     north = content["by_hospital"]["north"]
@@ -272,10 +277,38 @@ def test_but_for_the_hidden_cell_the_images_are_prepared_as_before(
     calls = spy_on_calls(monkeypatch)
     cover.main()
     assert np.abs(calls["after"]["p"] - calls["before"]["p"]).max() > 0.05
-    monkeypatch.setattr(inputs, "_cover_cell", lambda rgb, geometry: rgb)
+    monkeypatch.setattr(inputs, "_cover_cell", lambda rgb, *_: rgb)
     cover.main()
     assert calls["after"]["call"].tolist() == calls["before"]["call"].tolist()
     np.testing.assert_allclose(calls["after"]["p"], calls["before"]["p"], atol=1e-5)
+
+
+def test_a_model_of_several_gets_what_each_of_them_takes(project, monkeypatch):
+    """An ensemble of a network on pixels and a head on features: both look at hidden cells."""
+    write_params(project, inputs=rule().model_dump())
+    monkeypatch.setattr(backbones, "load_extractor", made_backbone)
+    write_head("cell", 6)
+    head = models.load(Path("data/model"))
+    lenet = models.SingleModel(CLASSES, LENET, rule(), (32, 32, 3), made_lenet("ground", CORNER))
+    recipe = EnsembleRecipe(kind="ensemble", members={"head": HEAD, "lenet": LENET})
+    both = models.CompositeModel(CLASSES, recipe, rule(), {"head": head, "lenet": lenet})
+    shutil.rmtree("data/model")
+    models.save(both, Path("data/model"))
+    ids = [f"north/{i:03d}.png" for i in range(N_IMAGES)]
+    rows = examples.read(recipe, ["north"], ids, both.inputs, plain_only=True)
+    before = models.predict_images(both, rows)
+    write_predictions(before)
+    calls = spy_on_calls(monkeypatch)
+    cover.main()
+    seen = models.predict_images(lenet, rows["lenet"])
+    hidden = examples.read_pixels(["north"], ids, rule(hide="cell"), 32)
+    lost = models.predict_images(lenet, hidden)
+    assert (seen.max(axis=1) > 0.9).all()
+    np.testing.assert_allclose(lost, seen, atol=1e-6)  # the ground alone speaks
+    # The head is sure of nothing any more: half of its answer is the network's.
+    assert calls["after"]["call"].tolist() == seen.idxmax(axis=1).tolist()
+    assert (calls["after"]["p"] < 0.9).all()
+    assert calls["before"]["p"].max() > 0.9
 
 
 def test_at_most_so_many_images_are_drawn(project):
@@ -314,17 +347,17 @@ def test_the_command_gives_the_same_bytes_with_two_workers(project):
 def test_pixels_are_prepared_before_the_networks_are_loaded(project, monkeypatch):
     """A process that is forked while TensorFlow runs may wait for ever."""
     write_params(project, inputs=rule().model_dump())
-    monkeypatch.setattr(backbones, "load_lite0", made_backbone)
+    monkeypatch.setattr(backbones, "load_extractor", made_backbone)
     write_head("cell", 6)
     order = []
     for module, name in (
         (examples, "read_pixels"),
-        (training, "load"),
-        (backbones, "load_lite0"),
+        (models, "load"),
+        (backbones, "load_extractor"),
     ):
         monkeypatch.setattr(module, name, remember(order, name, getattr(module, name)))
     cover.main()
-    assert order == ["read_pixels", "read_pixels", "load", "load_lite0"]
+    assert order == ["read_pixels"] * 3 + ["load", "load_extractor"]
 
 
 def remember(order, name, function):
@@ -336,11 +369,11 @@ def remember(order, name, function):
 
 
 def prepare_both(hospital, number, ground):
-    """Return an image as the model sees it in white point, and with its cell hidden."""
+    """Return an image in white point as the sheet shows it, and with its cell hidden."""
     place = inputs.geometries(QUALITY.read(hospital), rule())[f"{hospital}/{number:03d}.png"]
     rgb = draw_smear(number, ground, (BLUE_CELL, RED_CELL)[number // 2 % 2])
     return [
-        inputs.prepare(rgb, place, rule(hide=hide), LENET.size, "white_point").tobytes()
+        inputs.prepare(rgb, place, rule(hide=hide), SHEET_SIZE, "white_point").tobytes()
         for hide in ("nothing", "cell")
     ]
 
@@ -382,7 +415,7 @@ def test_pairs_are_drawn_as_the_model_sees_them(project, monkeypatch):
 def test_a_model_of_hidden_cells_is_not_asked(project, monkeypatch):
     """It never saw a cell: nulls with the reason, an empty sheet, and no network is loaded."""
     write_lenet("ground", hide="cell")
-    for module, name in ((training, "load"), (examples, "read_pixels")):
+    for module, name in ((models, "load"), (examples, "read_pixels")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("the model was asked"))
     content = run_cover()
     assert content["by_hospital"]["north"]["n_confident"] == N_IMAGES
@@ -428,9 +461,11 @@ def test_predictions_of_another_model_are_named(project):
 def test_features_that_the_model_does_not_know_are_named(project, monkeypatch):
     """params.yaml has moved on since the model was trained, and the stage is run by hand."""
     write_params(project, inputs=rule().model_dump())
-    monkeypatch.setattr(backbones, "load_lite0", made_backbone)
+    monkeypatch.setattr(backbones, "load_extractor", made_backbone)
     write_head("cell", 6)
     monkeypatch.undo()
     monkeypatch.chdir(project)
-    with pytest.raises(ModelError, match=r"takes 6 features.*features.layers.*are 16.*dvc repro"):
+    with pytest.raises(
+        ModelError, match=r"rows of shape \(6,\), but these are \(16,\).*features.*dvc repro"
+    ):
         cover.main()

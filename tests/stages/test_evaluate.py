@@ -1,6 +1,5 @@
 import json
 import logging
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -8,24 +7,13 @@ import pytest
 import yaml
 
 from stages import evaluate
-from stages.core import training
+from stages.core import models
 from stages.core.errors import ModelError, SplitError
 from stages.core.params import HeadRecipe, InputsParams
 from stages.core.tables import FEATURES, LABELS, PREDICTIONS, SPLIT
-from tests.stages.cohort import write_project
+from tests.stages.cohort import HEAD_RECIPE, write_project
 
 CLASSES = ["basophil", "eosinophil", "monocyte"]
-RECIPE = {
-    "learns_from": "features",
-    "hidden": [],
-    "dropout": 0.0,
-    "l2": 0.0,
-    "learning_rate": 0.1,
-    "epochs": 1,
-    "batch": 8,
-    "patience": 1,
-    "class_weights": "none",
-}
 INPUTS = {
     "crop": "cell",
     "scale": "hospital",
@@ -47,13 +35,8 @@ PICTURES = [
 ]
 
 
-@dataclass
-class Softmax:
+class Softmax(models.SingleModel):
     """A model whose features are its answers, so that every score is known beforehand."""
-
-    classes: list
-    recipe: HeadRecipe
-    inputs: InputsParams
 
     def predict(self, x):
         odds = np.exp(np.asarray(x, np.float64))
@@ -110,9 +93,9 @@ def write_cohort(frame, classes):
 
 
 def answer_with(monkeypatch, classes):
-    model = Softmax(classes, HeadRecipe(**RECIPE), InputsParams(**INPUTS))
-    monkeypatch.setattr(training, "read_card", lambda folder: model)
-    monkeypatch.setattr(training, "load", lambda folder: model)
+    model = Softmax(classes, HeadRecipe(**HEAD_RECIPE), InputsParams(**INPUTS), (len(classes),))
+    monkeypatch.setattr(models, "read_card", lambda folder: model)
+    monkeypatch.setattr(models, "load", lambda folder: model)
 
 
 def read_metrics(project):
@@ -193,7 +176,7 @@ def test_the_same_input_gives_the_same_bytes(project):
 
 def test_a_hospital_that_is_nowhere_stops_before_the_model_runs(project, monkeypatch):
     """Its absence from the means would go unnoticed."""
-    monkeypatch.setattr(training, "predict_images", lambda *_: pytest.fail("the model ran"))
+    monkeypatch.setattr(models, "predict_images", lambda *_: pytest.fail("the model ran"))
     split = SPLIT.read()
     SPLIT.write(split[split["hospital"] == "north"])
     with pytest.raises(SplitError, match=r"test or unseen image of east.*take it out"):
@@ -201,7 +184,7 @@ def test_a_hospital_that_is_nowhere_stops_before_the_model_runs(project, monkeyp
 
 
 def test_a_class_that_the_model_never_learnt_stops_before_the_model_runs(project, monkeypatch):
-    monkeypatch.setattr(training, "predict_images", lambda *_: pytest.fail("the model ran"))
+    monkeypatch.setattr(models, "predict_images", lambda *_: pytest.fail("the model ran"))
     answer_with(monkeypatch, ["eosinophil", "monocyte"])
     with pytest.raises(ModelError, match=r"split\.parquet holds basophil, which.*dvc repro"):
         evaluate.main()
