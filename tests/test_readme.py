@@ -23,7 +23,7 @@ RUN_END_TO_END = (
     "## Compare experiments", "## Splits and leaks", "## Labels", "## Add your hospital",
 )  # fmt: skip
 # Needs a GPU; `uv lock` resolves the extra.
-NEEDS_A_GPU = ["uv run --extra gpu dvc repro"]
+NEEDS_A_GPU = ["uv run --extra gpu dvc exp run -S model=lite0_finetuned_gpu"]
 
 
 def section(title):
