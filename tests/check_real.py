@@ -14,7 +14,7 @@ from tests.projects import SHARED, Project
 UNSEEN = ("raabin", "munich", "cvb", "jiangxi")
 # Far above what a constant answer or frozen features of whole images reach on the unseen
 # hospitals (macro F1 .29-.34), below what this recipe reached when it was written.
-LEAST_IN_DOMAIN, LEAST_UNSEEN = 0.80, 0.38
+LEAST_IN_DOMAIN, LEAST_UNSEEN = 0.85, 0.50
 
 
 def main() -> int:
