@@ -54,6 +54,7 @@ def measure_picture(picture: Mapping[str, Any]) -> dict[str, Any]:
         **sharpness.measure(rgb),
         **masks.measure(rgb, found),
         "mask_iou": _compare(found, picture["mask"]),
+        "cell_mask": found.packed,
         "at_border": masks.touches_border(found.cell),
         "histogram": colour.histogram(rgb),
         "tile": shown,

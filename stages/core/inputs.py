@@ -1,5 +1,6 @@
 """How a picture becomes an array, everywhere: crop at the cell's scale, colour, what is hidden."""
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -18,6 +19,7 @@ WHITE, BLACK_OFFSET = 242.0, 2.0  # background after white_point: 242 - 2 = 240
 OD_OFFSET = 4.0
 GREY = 180.0  # channel mean after grey_world
 MARGIN = 0.15  # of the cell's radius: how far beyond it `hide` keeps, or covers, the picture
+BESIDE = 4  # px beside what is seen: two for the sampler, two for the blur
 COVER = 1.25  # radius of the disc that hides a cell, in the hospital's cell radii
 NO_CHANGE = np.eye(3)
 
@@ -35,11 +37,14 @@ class Geometry:
         is known at this hospital; the crop is then the largest square.
     white : tuple of float
         Background, red, green, blue, 0..255.
+    cell : bytes, optional
+        The cell's outline, for ``masks.unpack``. None: no cell was found.
     """
 
     centre: tuple[float, float] | None
     radius: float | None
     white: tuple[float, float, float]
+    cell: bytes | None = None
 
 
 def geometries(quality: pd.DataFrame, rule: InputsParams) -> dict[str, Geometry]:
@@ -74,6 +79,7 @@ def geometries(quality: pd.DataFrame, rule: InputsParams) -> dict[str, Geometry]
             centre=(float(row.centre_x), float(row.centre_y)) if row.has_cell else None,
             radius=usual if rule.scale == "hospital" or rule.hide == "cell" else own,
             white=(float(row.white_r), float(row.white_g), float(row.white_b)),
+            cell=row.cell_mask if row.has_cell else None,
         )
     return found
 
@@ -85,7 +91,6 @@ def prepare(
     size: int,
     balance: str,
     transform: Transform | None = None,
-    found: masks.CellMask | None = None,
 ) -> Pixels:
     """Turn a picture into the array that a network sees.
 
@@ -103,9 +108,6 @@ def prepare(
     transform : numpy.ndarray of float, shape (2, 3) or (3, 3), optional
         Affine map from a place in the result to the place in the crop that is shown there, both
         with the middle at 0 and the unit half a side. For augmentation.
-    found : masks.CellMask, optional
-        What ``masks.segment`` found in the picture, where the caller has it: outlining a cell
-        costs more than all the rest.
 
     Returns
     -------
@@ -130,14 +132,15 @@ def prepare(
     is larger than the disc the outline can be told where red cells stand close.
     """
     if rule.hide == "cell":
-        rgb = _cover_cell(rgb, geometry, found or masks.segment(rgb))
+        rgb = _cover_cell(rgb, geometry)
     matrix = _crop_matrix(rgb, geometry, rule)
     if transform is not None:
         matrix = matrix @ np.vstack([transform[:2], [0.0, 0.0, 1.0]])
     matrix = matrix @ _from_pixels(size)
     crop = _balance(_warp(rgb, matrix, size, geometry.white), geometry.white, balance)
-    if rule.hide == "background":
-        return _hide_neighbours(crop, found or masks.segment(rgb), matrix, size)
+    if rule.hide == "background" and geometry.cell is not None:
+        cell = masks.unpack(geometry.cell, *rgb.shape[:2])
+        return _hide_neighbours(crop, cell, matrix, size)
     return crop
 
 
@@ -152,7 +155,7 @@ def to_grey_world(crop: Pixels) -> Pixels:
     -------
     numpy.ndarray of uint8, shape (height, width, 3)
     """
-    sums = crop.sum(axis=(0, 1), dtype=np.int64)
+    sums = cv2.sumElems(crop)[:3]
     n = crop.shape[0] * crop.shape[1]
     levels = np.arange(256, dtype=np.float64)
     return _look_up(crop, [levels * (GREY * n / max(int(total), 1)) for total in sums])
@@ -184,6 +187,8 @@ def _warp(picture: Pixels, matrix: Transform, size: int, border: tuple[float, ..
     height, width = picture.shape[:2]
     merged = min(float(np.hypot(*matrix[:2, axis])) for axis in (0, 1))
     whole = max(1, min(int(merged), height, width))
+    picture, matrix = _cut_to_what_is_seen(picture, matrix, size, whole)
+    height, width = picture.shape[:2]
     if whole > 1:
         # Averages of whole blocks; the pixels that fill no block are added from the border.
         padded = cv2.copyMakeBorder(
@@ -204,6 +209,23 @@ def _warp(picture: Pixels, matrix: Transform, size: int, border: tuple[float, ..
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=border,
     ).astype(np.uint8, copy=False)
+
+
+def _cut_to_what_is_seen(
+    picture: Pixels, matrix: Transform, size: int, whole: int
+) -> tuple[Pixels, Transform]:
+    """Drop the rows and columns that reach no pixel of the result: less to average and blur.
+
+    The cut lies between blocks of `whole` pixels and leaves what the filters look at.
+    """
+    height, width = picture.shape[:2]
+    ends = np.array([[0, 0, size - 1, size - 1], [0, size - 1, 0, size - 1], [1, 1, 1, 1]])
+    seen = matrix[:2] @ ends / whole
+    left, top = (whole * max(0, math.floor(low) - BESIDE) for low in seen.min(axis=1))
+    right, bottom = (whole * (math.ceil(high) + BESIDE) for high in seen.max(axis=1))
+    left, top = min(left, width - 1), min(top, height - 1)
+    cut = picture[top : max(bottom, top + 1), left : max(right, left + 1)]
+    return cut, matrix - np.array([[0.0, 0.0, left], [0.0, 0.0, top], [0.0, 0.0, 0.0]])
 
 
 def _balance(crop: Pixels, white: tuple[float, float, float], balance: str) -> Pixels:
@@ -242,12 +264,14 @@ def _soften(cell: NDArray[np.bool_], radius: float, beyond: int) -> Pixels:
     return soft
 
 
-def _cover_cell(rgb: Pixels, geometry: Geometry, found: masks.CellMask) -> Pixels:
+def _cover_cell(rgb: Pixels, geometry: Geometry) -> Pixels:
     """Put background over the cell and over a disc of one size around its centre."""
     height, width = rgb.shape[:2]
     radius = geometry.radius or min(height, width) / 4
     x, y = geometry.centre or ((width - 1) / 2, (height - 1) / 2)
-    hidden = found.cell.astype(np.uint8)
+    hidden = np.zeros((height, width), np.uint8)
+    if geometry.cell is not None:
+        hidden |= masks.unpack(geometry.cell, height, width)
     cv2.circle(hidden, (round(x), round(y)), round(COVER * radius), (1,), cv2.FILLED)
     share = _soften(hidden.astype(np.bool_), radius, 2).astype(np.int32)[..., None]
     white = np.rint(np.array(geometry.white)).astype(np.int32)
@@ -256,11 +280,9 @@ def _cover_cell(rgb: Pixels, geometry: Geometry, found: masks.CellMask) -> Pixel
     return covered
 
 
-def _hide_neighbours(crop: Pixels, found: masks.CellMask, matrix: Transform, size: int) -> Pixels:
-    """Blend everything outside of the cell, with a margin, into white; no cell: change nothing."""
-    if found.cell_radius is None:
-        return crop
-    soft = _soften(found.cell, found.cell_radius, 1)
+def _hide_neighbours(crop: Pixels, cell: NDArray[np.bool_], matrix: Transform, size: int) -> Pixels:
+    """Blend everything outside of the cell, with a margin, into white."""
+    soft = _soften(cell, math.sqrt(np.count_nonzero(cell) / math.pi), 1)
     share = _warp(soft, matrix, size, (0.0,)).astype(np.int32)[..., None]
     white = int(WHITE - BLACK_OFFSET)
     blended = (crop.astype(np.int32) * share + white * (255 - share) + 127) // 255

@@ -7,7 +7,15 @@ import cv2
 import numpy as np
 
 from stages.core.density import MEASURE_UNIT, density_table
-from stages.core.segmentation import Mask, Pixels, fill_hull, outline, outline_points
+from stages.core.segmentation import (
+    Mask,
+    Pixels,
+    enlarge,
+    fill_hull,
+    outline,
+    outline_points,
+    working_shape,
+)
 
 MIN_LOBE_SHARE = 0.05  # of the nucleus' area; smaller parts are granules
 
@@ -29,6 +37,8 @@ class CellMask:
         sqrt(cell area / pi), px.
     has_cell : bool
         Whether a nucleus was found.
+    packed : bytes, optional
+        The cell for `unpack`. None where no cell was found.
     """
 
     cell: Mask
@@ -37,6 +47,7 @@ class CellMask:
     centre: tuple[float, float] | None
     cell_radius: float | None
     has_cell: bool
+    packed: bytes | None
 
 
 def segment(rgb: Pixels) -> CellMask:
@@ -71,11 +82,36 @@ def segment(rgb: Pixels) -> CellMask:
     .. [1] N. Otsu, "A Threshold Selection Method from Gray-Level Histograms", IEEE Transactions
        on Systems, Man, and Cybernetics 9 (1979).
     """
-    cell, nucleus, (red, green, blue) = outline(rgb)
+    small_cell, small_nucleus, (red, green, blue) = outline(rgb)
+    height, width = rgb.shape[:2]
+    cell = enlarge(small_cell, height, width)
+    nucleus = enlarge(small_nucleus, height, width) & cell
     white = (float(red), float(green), float(blue))
     if not nucleus.any():
-        return CellMask(cell, nucleus, white, None, None, False)
-    return _describe(cell, nucleus, white)
+        return CellMask(cell, nucleus, white, None, None, False, None)
+    packed = np.packbits(small_cell).tobytes()
+    return CellMask(cell, nucleus, white, *_describe(cell, nucleus), True, packed)
+
+
+def unpack(packed: bytes, height: int, width: int) -> Mask:
+    """Return the cell that `segment` found, from ``CellMask.packed``.
+
+    Parameters
+    ----------
+    packed : bytes
+        The mask at the working size (``segmentation.working_shape``), a bit for each pixel, rows
+        one after the other, zeros up to a whole byte.
+    height, width : int
+        Of the picture.
+
+    Returns
+    -------
+    numpy.ndarray of bool, shape (height, width)
+        ``CellMask.cell``, bit for bit.
+    """
+    rows, columns = working_shape(height, width)
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=rows * columns)
+    return enlarge(bits.reshape(rows, columns).astype(bool), height, width)
 
 
 def measure(rgb: Pixels, mask: CellMask) -> dict[str, float | int | bool | None]:
@@ -153,7 +189,8 @@ def read_published(picture: Pixels) -> Mask:
     return cell
 
 
-def _describe(cell: Mask, nucleus: Mask, white: tuple[float, float, float]) -> CellMask:
+def _describe(cell: Mask, nucleus: Mask) -> tuple[tuple[float, float], float]:
+    """Return centre and radius."""
     y, x = np.nonzero(cell)
     # Whole hundredths: enough for a crop, and no last float digit to differ in.
     around = cv2.minEnclosingCircle(outline_points(nucleus))[0]
@@ -161,7 +198,7 @@ def _describe(cell: Mask, nucleus: Mask, white: tuple[float, float, float]) -> C
         round((int(x.sum()) / len(x) + around[0]) / 2, 2),
         round((int(y.sum()) / len(y) + around[1]) / 2, 2),
     )
-    return CellMask(cell, nucleus, white, centre, math.sqrt(len(x) / math.pi), True)
+    return centre, math.sqrt(len(x) / math.pi)
 
 
 def _count_lobes(nucleus: Mask) -> int:

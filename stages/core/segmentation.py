@@ -64,12 +64,12 @@ def outline(rgb: Pixels) -> tuple[Mask, Mask, list[int]]:
 
     Returns
     -------
-    cell, nucleus : numpy.ndarray of bool, shape (height, width)
-        The nucleus lies within the cell; both are all False where nothing is dark enough.
+    cell, nucleus : numpy.ndarray of bool, shape as `working_shape` says
+        At the working size; the nucleus lies within the cell. Both are all False where nothing is
+        dark enough.
     white : list of int
         Background, red, green, blue, 0..255.
     """
-    height, width = rgb.shape[:2]
     small = _shrink(rgb)
     white = _background(small)
     density = optical_density(small, white, OD_UNIT)
@@ -78,10 +78,27 @@ def outline(rgb: Pixels) -> tuple[Mask, Mask, list[int]]:
     above = total > int(FOREGROUND * first)
     found = _find_nucleus(density, above)
     if found is None:
-        nothing = np.zeros((height, width), dtype=bool)
+        nothing = np.zeros(small.shape[:2], dtype=bool)
         return nothing, nothing, white
-    cell = _enlarge(_find_cell(density, above, found) | found.pixels, height, width)
-    return cell, _enlarge(found.pixels, height, width) & cell, white
+    return _find_cell(density, above, found) | found.pixels, found.pixels, white
+
+
+def working_shape(height: int, width: int) -> tuple[int, int]:
+    """Return height and width at which cells are outlined: the longer side is 160 px."""
+    longest = max(height, width)
+    return (
+        max(8, (2 * height * WORKING_SIDE + longest) // (2 * longest)),
+        max(8, (2 * width * WORKING_SIDE + longest) // (2 * longest)),
+    )
+
+
+def enlarge(mask: Mask, height: int, width: int) -> Mask:
+    """Bring a mask of the working size to the picture's, with smooth edges."""
+    levels = cv2.resize(
+        mask.astype(np.uint8) * 255, (width, height), interpolation=cv2.INTER_LINEAR_EXACT
+    )
+    large: Mask = levels >= 128
+    return large
 
 
 def _shrink(rgb: Pixels) -> Pixels:
@@ -94,20 +111,9 @@ def _shrink(rgb: Pixels) -> Pixels:
         even = np.ascontiguousarray(rgb[: height // whole * whole, : width // whole * whole])
         size = (width // whole, height // whole)
         rgb = cv2.resize(even, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-    size = (
-        max(8, (2 * width * WORKING_SIDE + longest) // (2 * longest)),
-        max(8, (2 * height * WORKING_SIDE + longest) // (2 * longest)),
-    )
-    small = cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR_EXACT)
+    rows, columns = working_shape(height, width)
+    small = cv2.resize(rgb, (columns, rows), interpolation=cv2.INTER_LINEAR_EXACT)
     return cv2.GaussianBlur(small, (5, 5), 0).astype(np.uint8, copy=False)
-
-
-def _enlarge(mask: Mask, height: int, width: int) -> Mask:
-    levels = cv2.resize(
-        mask.astype(np.uint8) * 255, (width, height), interpolation=cv2.INTER_LINEAR_EXACT
-    )
-    large: Mask = levels >= 128
-    return large
 
 
 def _background(rgb: Pixels) -> list[int]:

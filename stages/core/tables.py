@@ -293,6 +293,11 @@ QUALITY = Table(
                 "our cell mask against the published one; null: none",
                 "0..1",
             ),
+            column(
+                "cell_mask",
+                pa.binary(),
+                "the cell, a bit for each pixel, rows first, longer side 160 px; null: none",
+            ),
             _required("flags", pa.list_(pa.string()), "no_cell, at_border, <measure>_outlier"),
         ]
     ),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.core import augmentation, decoding, inputs, masks, parallel
+from stages.core import augmentation, decoding, inputs, parallel
 from stages.core.errors import TableError
 from stages.core.params import InputsParams, Params, seed_for
 from stages.core.tables import IMAGES, QUALITY, ROW_GROUP
@@ -35,11 +35,8 @@ def prepare_views(picture: Picture, rule: Params) -> tuple[str, Views]:
     image_id, content, geometry = picture
     rgb = decoding.decode(content).rgb
     size, balances = rule.features.size, rule.inputs.white_balance
-    may_hide = rule.inputs.hide != "nothing" or rule.features.augmented_views > 0
-    found = masks.segment(rgb) if may_hide else None
     views: Views = [
-        (balance, inputs.prepare(rgb, geometry, rule.inputs, size, balance, found=found))
-        for balance in balances
+        (balance, inputs.prepare(rgb, geometry, rule.inputs, size, balance)) for balance in balances
     ]
     for number in range(1, rule.features.augmented_views + 1):
         balance = balances[(number - 1) % len(balances)]
@@ -50,7 +47,7 @@ def prepare_views(picture: Picture, rule: Params) -> tuple[str, Views]:
             hide = "background"
         masked: InputsParams = rule.inputs.model_copy(update={"hide": hide})
         turn = augmentation.random_transform(augmentation.STRONG, rng)
-        view = inputs.prepare(rgb, geometry, masked, size, balance, turn, found)
+        view = inputs.prepare(rgb, geometry, masked, size, balance, turn)
         views.append((name, augmentation.change_colours(view, augmentation.STRONG, rng)))
     return image_id, sorted(views, key=lambda view: view[0])
 

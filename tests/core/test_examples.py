@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.core import decoding, examples, inputs, tables
+from stages.core import decoding, examples, inputs, masks, tables
 from stages.core.errors import TableError
 from stages.core.params import (
     Augmentation,
@@ -82,6 +82,7 @@ def write_pictures(hospital, names):
             | {
                 "image_id": image_id, "hospital": hospital, "has_cell": True, "centre_x": 30.0,
                 "centre_y": 32.0, "cell_radius": 11.0 + number, "nucleus_lobes": 1, "flags": [],
+                "cell_mask": masks.segment(draw_picture(number)).packed,
             }
         )  # fmt: skip
     tables.IMAGES.write(pd.DataFrame(pictures), hospital)

@@ -183,3 +183,20 @@ def test_agrees_with_published_masks(folder, least):
         published = masks.read_published(cv2.imread(str(path.with_suffix(".png"))))
         overlaps.append(masks.iou(masks.segment(rgb).cell, published))
     assert np.mean(overlaps) > least
+
+
+@pytest.mark.parametrize("shape", [(200, 200), (150, 230), (331, 90), (40, 33)])
+def test_a_packed_cell_comes_back_bit_for_bit(shape):
+    """Pictures of any shape, larger and smaller than the working size."""
+    rgb = np.full((*shape, 3), (230, 220, 200), np.uint8)
+    middle = (shape[1] // 2, shape[0] // 2)
+    cv2.circle(rgb, middle, min(shape) // 4, (150, 120, 190), -1)
+    cv2.circle(rgb, middle, min(shape) // 6, (70, 40, 120), -1)
+    found = masks.segment(rgb)
+    assert found.has_cell
+    assert np.array_equal(masks.unpack(found.packed, *shape), found.cell)
+
+
+def test_without_a_cell_nothing_is_packed():
+    """A picture of one colour has no cell and no outline."""
+    assert masks.segment(np.full((80, 80, 3), 200, np.uint8)).packed is None
