@@ -9,14 +9,8 @@ import pandas as pd
 
 from stages.core import backbones, covering, examples, models, params, sheets, views
 from stages.core.errors import run_stage
-from stages.core.params import (
-    AnyRecipe,
-    CascadeRecipe,
-    EnsembleRecipe,
-    HeadRecipe,
-    InputsParams,
-    Params,
-)
+from stages.core.params import InputsParams, Params
+from stages.core.recipes import AnyRecipe, CascadeRecipe, EnsembleRecipe, HeadRecipe
 from stages.core.store import write_bytes, write_metrics
 from stages.core.tables import PREDICTIONS
 

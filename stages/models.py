@@ -8,7 +8,7 @@ import difflib
 import sys
 from functools import partial
 
-from stages.core import catalogue, params, taxonomy
+from stages.core import catalogue, listing, params, recipes, taxonomy
 from stages.core.errors import ModelError, run_stage
 
 
@@ -22,7 +22,7 @@ def main(asked: str | None) -> None:
     names = list(rule.models) if asked is None else [_find(asked, list(rule.models))]
     known: list[catalogue.Counted] = []
 
-    def count(recipe: params.AnyRecipe, taxonomy_name: str) -> list[catalogue.Counted]:
+    def count(recipe: recipes.AnyRecipe, taxonomy_name: str) -> list[catalogue.Counted]:
         found = []
         classes = taxonomy.read_taxonomy(taxonomy_name).classes
         for part in catalogue.list_parts(recipe, classes):
@@ -33,16 +33,16 @@ def main(asked: str | None) -> None:
             found.append((part, counts))
         return found
 
-    _say(catalogue.head_lines())
+    _say(listing.head_lines())
     for name in names:
         using = [replay for replay in replays if replay.recipe == name]
         counted = count(rule.models[name], using[0].changed.taxonomy if using else rule.taxonomy)
         rows = [replay.row for replay in using]
-        _say(catalogue.recipe_lines(name, rule.models[name], counted, rows))
+        _say(listing.recipe_lines(name, rule.models[name], counted, rows))
     for replay in replays:
         if replay.recipe in names:
             counted = count(replay.changed.recipe, replay.changed.taxonomy) if asked else []
-            _say(["", *catalogue.replay_lines(replay, counted)])
+            _say(["", *listing.replay_lines(replay, counted)])
 
 
 def _find(name: str, known: list[str]) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from stages.core import backbones, examples, models, params, store, training
 from stages.core.errors import run_stage
-from stages.core.params import AnyRecipe, CascadeRecipe, EnsembleRecipe, NetworkRecipe
+from stages.core.recipes import AnyRecipe, CascadeRecipe, EnsembleRecipe, NetworkRecipe
 
 MODEL_FOLDER = Path("data/model")
 PARTIAL_FOLDER = Path("data/model.partial")  # what a killed training has reached

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core import inputs
-from stages.core.params import Augmentation
+from stages.core.recipes import Augmentation
 
 Pixels = NDArray[np.uint8]
 Transform = NDArray[np.float64]

@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 
 from stages.core import decoding, inputs, parallel, tables
 from stages.core.errors import TableError, name_some
-from stages.core.params import (
+from stages.core.params import InputsParams
+from stages.core.recipes import (
     AnyRecipe,
     CascadeRecipe,
     ClassifierRecipe,
     EnsembleRecipe,
     HeadRecipe,
-    InputsParams,
 )
 
 AUGMENTED = "augmented"  # stands in the name of every view that is not a plain one

@@ -10,7 +10,7 @@ import numpy as np
 
 from stages.core import augmentation, frameworks, parallel
 from stages.core.examples import Examples
-from stages.core.params import NetworkRecipe
+from stages.core.recipes import NetworkRecipe
 
 PREFETCH = 2  # batches: one is augmented while the network learns from another
 # Last words of the seeds, so that no two kinds of draws share a generator. None is 0: NumPy takes

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from stages.core.errors import HospitalError, name_some
-from stages.core.params import Group, explain, read_yaml
+from stages.core.groups import Group
+from stages.core.params import explain, read_yaml
 
 LEFT_BEHIND = ("__macosx", "thumbs.db", "desktop.ini")
 HOSPITALS_FILE = Path("data/hospitals.yaml")

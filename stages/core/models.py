@@ -13,14 +13,14 @@ from pydantic import ValidationError
 
 from stages.core import classifiers, combining, networks, pretrained
 from stages.core.errors import ModelError
-from stages.core.params import (
+from stages.core.groups import Group
+from stages.core.params import InputsParams
+from stages.core.recipes import (
     AnyRecipe,
     CascadeRecipe,
     ClassifierRecipe,
     EnsembleRecipe,
-    Group,
     HeadRecipe,
-    InputsParams,
     NetworkRecipe,
 )
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.core import backbones, frameworks
 from stages.core.errors import ModelError
-from stages.core.params import HeadRecipe, NetworkRecipe
+from stages.core.recipes import HeadRecipe, NetworkRecipe
 
 STANDARDISE = "standardise"
 CLASSIFIER = "classifier"  # every layer of a backbone's head has this at the start of its name

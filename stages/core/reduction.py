@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stages.core import frameworks
 from stages.core.errors import ModelError
-from stages.core.params import ClassifierSettings
+from stages.core.recipes import ClassifierSettings
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]

@@ -20,7 +20,8 @@ from stages.core import augmentation, decoding, feeding, frameworks, inputs, par
 from stages.core.cells import CELL_TYPES, bank
 from stages.core.drawing import Look, Style, draw, encode
 from stages.core.examples import Examples
-from stages.core.params import Augmentation, InputsParams, NetworkRecipe, Step
+from stages.core.params import InputsParams
+from stages.core.recipes import Augmentation, NetworkRecipe, Step
 
 N_IMAGES, N_TIMES, BATCH = 256, 3, 32
 RULE = InputsParams(

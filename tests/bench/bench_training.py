@@ -14,7 +14,8 @@ import pandas as pd
 
 from stages.core import frameworks, params, training
 from stages.core.examples import Examples
-from stages.core.params import Augmentation, InputsParams, NetworkRecipe, Step
+from stages.core.params import InputsParams
+from stages.core.recipes import Augmentation, NetworkRecipe, Step
 
 SIZE = 112
 N_IMAGES = 1024

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stages.core import augmentation, inputs, params
 from stages.core.augmentation import STRONG
-from stages.core.params import Augmentation
+from stages.core.recipes import Augmentation
 from tests.projects import ROOT
 
 # Of 60 views with STRONG, made with the code that the stored features were made with.

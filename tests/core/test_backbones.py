@@ -13,7 +13,7 @@ import pytest
 
 from stages.core import backbones, frameworks
 from stages.core.errors import ModelError
-from stages.core.params import BackboneName
+from stages.core.groups import BackboneName
 from tests.core.weights_files import scramble, write_legacy, write_npz
 from tests.projects import SHARED
 

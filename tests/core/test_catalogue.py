@@ -1,6 +1,5 @@
 """The catalogue: every row is a command that can run, and every count is the published one."""
 
-import csv
 import shutil
 import textwrap
 
@@ -8,17 +7,14 @@ import pytest
 from dvc.exceptions import InvalidArgumentError
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
-from stages.core import catalogue, params, taxonomy
+from stages.core import catalogue, params, recipes, taxonomy
 from stages.core.catalogue import Count
 from stages.core.errors import ModelError, PipelineError
+from tests.core.shipped import copy_project, edit, read_replays
 from tests.projects import ROOT
 
 # Systems of our own: nobody's replay.
 OURS = {"lite0_finetuned", "lite0_finetuned_gpu", "lite0_head", "measures_trees", "ensemble"}
-PROJECT_FILES = (
-    "params.yaml", "data/hospitals.yaml", "data/taxonomies.csv", "data/protocols.csv",
-    "data/replays.csv",
-)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -26,39 +22,22 @@ def at_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def replays():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        return {replay.row: replay for replay in catalogue.read()}
-
-
-@pytest.fixture(scope="module")
-def content():
-    return params.read_yaml(ROOT / "params.yaml")
+    return read_replays()
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """The files that the catalogue reads, to be edited."""
-    (tmp_path / "data").mkdir()
-    for name in PROJECT_FILES:
-        shutil.copy(ROOT / name, tmp_path / name)
+    copy_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def edit(path, name, /, **changes):
-    """Change cells of the row of that name in a CSV file; return the number of its line."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    place = next(i for i, cells in enumerate(rows) if name in cells.values())
-    rows[place] |= changes
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return place + 2
+@pytest.fixture
+def content():
+    return params.read_yaml(ROOT / "params.yaml")
 
 
 def test_every_recipe_has_a_source_or_is_ours(replays, content):
@@ -116,7 +95,7 @@ def test_a_row_without_a_score_says_why_where_its_weights_are_not_to_be_had(repl
         wanted = {
             part.recipe.network
             for part in parts
-            if isinstance(part.recipe, params.NetworkRecipe) and part.recipe.weights == "imagenet"
+            if isinstance(part.recipe, recipes.NetworkRecipe) and part.recipe.weights == "imagenet"
         }
         if wanted - {"vgg19", "mobilenetv2"}:
             assert replay.not_run or replay.ours is not None, replay.row
@@ -295,88 +274,6 @@ def test_what_has_no_network_has_no_weights(content):
     parts = catalogue.list_parts(rule.models["ensemble"], list("abcd"))
     assert [(part.name, part.n_classes) for part in parts] == [("network", 4), ("trees", 4)]
     assert catalogue.count(parts[1], rule.features, None) == []
-
-
-def test_every_recipe_is_described(content):
-    rule = params.parse(content)
-    told = {name: catalogue.describe(recipe) for name, recipe in rule.models.items()}
-    assert told["vgg19"].startswith("vgg19, ImageNet weights, dense 1280, 640 (relu)")
-    assert "from scratch" in told["efficientnetb3_scratch"]
-    assert "brightness 0.1 to 2" in told["efficientnetb3_subclasses"]
-    assert (
-        told["knn_umap"]
-        == "3 nearest neighbours on supervised UMAP (2) of grey of 120 px, no network"
-    )
-    assert "then SVM of the first hidden layer" in told["vgg16_svm"]
-    assert "vgg16" in told["cascade"]
-    assert "efficientnet_lite0" in told["ensemble"]
-    assert "extra trees" in told["ensemble"]
-
-
-def test_a_recipe_is_laid_out_narrow(content):
-    """Every step has its line; the numbers of weights stand below one another."""
-    rule = params.parse(content)
-    recipe = rule.models["vgg19_block5"]
-    [part] = catalogue.list_parts(recipe, list("abc"))
-    counts = [Count("head", 30, 123_456_789, 1_483_531), Count("block5", 26, 123_456_789, 9)]
-    lines = catalogue.recipe_lines("vgg19_block5", recipe, [(part, counts)], ["a-row"] * 12)
-    assert max(map(len, lines)) <= catalogue.WIDTH
-    head = catalogue.head_lines()[0]
-    steps = [" ".join(line.split()) for line in lines[:2]]
-    assert steps[0] == "vgg19_block5 360 px 3 123,456,789 1,483,531 head, 30 epochs"
-    assert steps[1] == "9 block5, 26 epochs"
-    assert lines[0].index("123,456,789") + 11 == head.index("weights") + 7
-    assert lines[-1] == "  uv run dvc exp run -n vgg19-block5 -S model=vgg19_block5"
-    assert "a-row, a-row" in " ".join(lines)
-
-
-def test_a_replay_is_laid_out_with_its_command(replays):
-    """Lines of at most 100 columns; the shell reads the broken command as the whole one."""
-    for replay in replays.values():
-        lines = catalogue.replay_lines(replay)
-        assert max(map(len, lines)) <= catalogue.WIDTH
-        start = next(i for i, line in enumerate(lines) if "SMEARFLOW_MIRROR" in line)
-        pasted = " ".join("\n".join(lines[start:]).replace("\\\n", " ").split())
-        assert pasted == " ".join(replay.command)
-        assert "not run" in " ".join(lines) or "none yet" in " ".join(lines) or replay.n
-
-
-def test_a_score_is_shown_with_interval_and_number(project):
-    edit(
-        project / "data/replays.csv", "pycell-lenet",
-        ours="0.674", low="0.64", high="1.0", n="1768", ours_settings="5 epochs",
-    )  # fmt: skip
-    found = catalogue.read()
-    lines = catalogue.replay_lines(found[0])
-    assert "  paper ~75 %; ours .674 (.640 to 1.000) of 1,768" in lines
-    assert "  ours reduced: 5 epochs" in lines
-    row = next(
-        line for line in catalogue.readme_table(found).split("\n") if "`-n pycell-lenet " in line
-    )
-    assert row == (
-        "| LeNet (report) | `-n pycell-lenet -S model=lenet -S taxonomy=leukaemia3` | ~75 % "
-        "| .674 (.640 to 1.000) | 1,768 | ours reduced: 5 epochs |"
-    )
-
-
-def test_the_table_for_the_readme_holds_every_command(replays):
-    """The protocol's block and a row's second cell are, together, the command of the row."""
-    table = catalogue.readme_table(list(replays.values()))
-    told = []
-    for section in table.split("```bash\n")[1:]:
-        base, rest = section.split("\n```\n")
-        for line in rest.split("\n"):
-            if line.startswith("| ") and not line.startswith("| system"):
-                cells = line.split(" | ")
-                assert len(cells) == 6, line
-                told.append(f"{base} {cells[1].strip('`')}")
-    assert sorted(told) == sorted(" ".join(replay.command) for replay in replays.values())
-
-
-def test_the_readme_holds_the_table(replays):
-    table = catalogue.readme_table(list(replays.values()))
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert table in text, f"paste this into README.md, Replay the two projects:\n\n{table}"
 
 
 def test_notes_of_protocols_fit_the_page(replays):

@@ -9,14 +9,8 @@ from hypothesis import strategies as st
 
 from stages.core import decoding, examples, inputs, masks, tables
 from stages.core.errors import TableError
-from stages.core.params import (
-    Augmentation,
-    ClassifierRecipe,
-    HeadRecipe,
-    InputsParams,
-    NetworkRecipe,
-    Step,
-)
+from stages.core.params import InputsParams
+from stages.core.recipes import Augmentation, ClassifierRecipe, HeadRecipe, NetworkRecipe, Step
 
 RULE = InputsParams(
     crop="cell", scale="image", half_side=1.5, white_balance=["white_point", "none"], hide="nothing"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stages.core import augmentation, feeding, frameworks
 from stages.core.examples import Examples
-from stages.core.params import Augmentation, NetworkRecipe, Step
+from stages.core.recipes import Augmentation, NetworkRecipe, Step
 
 STRONG = augmentation.STRONG.model_dump()
 

@@ -12,15 +12,14 @@ from stages.core import backbones, frameworks, models, networks
 from stages.core.errors import ModelError
 from stages.core.examples import Examples
 from stages.core.models import SingleModel
-from stages.core.params import (
+from stages.core.recipes import (
     CascadeRecipe,
     ClassifierRecipe,
     ClassifierSettings,
     EnsembleRecipe,
     Step,
 )
-from tests.core.test_networks import made_base
-from tests.core.test_training import (
+from tests.core.made_training import (
     CLASSES,
     INPUTS,
     SIDE,
@@ -34,6 +33,7 @@ from tests.core.test_training import (
     saved,
     small_base,
 )
+from tests.core.test_networks import made_base
 
 __all__ = ["small_base"]
 SHAPE = (SIDE, SIDE, 3)

@@ -5,7 +5,7 @@ import pytest
 
 from stages.core import backbones, frameworks, networks
 from stages.core.errors import ModelError
-from stages.core.params import HeadRecipe, NetworkRecipe, Step
+from stages.core.recipes import HeadRecipe, NetworkRecipe, Step
 
 
 def make_head(hidden=(5,), dropout=0.5, l2=0.1):

@@ -7,15 +7,13 @@ import pytest
 import yaml
 
 from stages.core.errors import ParamsError
-from stages.core.params import (
+from stages.core.params import load, parse, seed_for
+from stages.core.recipes import (
     CascadeRecipe,
     ClassifierRecipe,
     EnsembleRecipe,
     HeadRecipe,
     NetworkRecipe,
-    load,
-    parse,
-    seed_for,
 )
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,12 +14,12 @@ import pytest
 from stages.core import backbones, examples, frameworks, models, networks, params, training
 from stages.core.examples import Examples
 from stages.core.models import SingleModel
-from stages.core.params import (
+from stages.core.params import InputsParams
+from stages.core.recipes import (
     CascadeRecipe,
     ClassifierRecipe,
     EnsembleRecipe,
     HeadRecipe,
-    InputsParams,
     NetworkRecipe,
 )
 from tests.projects import ROOT

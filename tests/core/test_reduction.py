@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 
 from stages.core import reduction
 from stages.core.errors import ModelError
-from stages.core.params import ClassifierSettings
+from stages.core.recipes import ClassifierSettings
 
 
 def setting(reduce, components, **more):

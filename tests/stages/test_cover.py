@@ -24,13 +24,8 @@ from stages.core import (
     sheets,
 )
 from stages.core.errors import ModelError, TableError
-from stages.core.params import (
-    EnsembleRecipe,
-    HeadRecipe,
-    InputsParams,
-    NetworkRecipe,
-    Step,
-)
+from stages.core.params import InputsParams
+from stages.core.recipes import EnsembleRecipe, HeadRecipe, NetworkRecipe, Step
 from stages.core.tables import IMAGES, PREDICTIONS, QUALITY
 from tests.stages.cohort import HEAD_RECIPE, ROOT, write_project
 from tests.stages.test_quality import image_row

@@ -9,7 +9,8 @@ import yaml
 from stages import evaluate
 from stages.core import models
 from stages.core.errors import ModelError, SplitError
-from stages.core.params import HeadRecipe, InputsParams
+from stages.core.params import InputsParams
+from stages.core.recipes import HeadRecipe
 from stages.core.tables import FEATURES, LABELS, PREDICTIONS, SPLIT
 from tests.stages.cohort import HEAD_RECIPE, write_project
 

@@ -9,7 +9,17 @@ import pandas as pd
 import pytest
 
 from stages import train
-from stages.core import backbones, examples, lite0, models, params, progress, tables, training
+from stages.core import (
+    backbones,
+    examples,
+    lite0,
+    models,
+    params,
+    progress,
+    steps,
+    tables,
+    training,
+)
 from stages.core.errors import ModelError
 from tests.stages.cohort import HEAD_RECIPE, KNN_RECIPE, write_project
 
@@ -87,7 +97,7 @@ def test_it_writes_model_history_and_counts():
     assert content["n_judged"] == {"train": 24, "valid": 8}
     assert content["published_weights"] == {}
     history = pd.read_csv("metrics/train/history.csv")
-    assert list(history.columns) == list(training.HISTORY)
+    assert list(history.columns) == list(steps.HISTORY)
     assert content["epochs_run"] == len(history)
     assert content["steps"] == [
         {"member": "model", "train": "all", "n_learning": 30, "epochs_run": len(history),

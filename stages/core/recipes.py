@@ -1,0 +1,238 @@
+"""The recipes of params.yaml: what a model is made of and how it learns, each kind typed."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from stages.core.groups import BackboneName, Fraction, Group, Name, Share
+
+ClassWeights = Literal["none", "balanced", "binary", "sqrt"]
+
+
+class Augmentation(Group):
+    """How a training image is changed, anew at every view; what is not named is not done.
+
+    Notes
+    -----
+    The bounds refuse what the two projects fell into: a zoom of 1.1, which Keras reads as factors
+    from -0.1 to 2.1; a shear of 0.1, which is a tenth of a degree; a brightness that starts at 0
+    and gives black images.
+    """
+
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    flips: bool = False
+    shift: Annotated[float, Field(ge=0, le=0.3)] = 0.0
+    shear: Annotated[float, Field(ge=0, le=45)] = 0.0
+    zoom: Annotated[float, Field(ge=0, le=0.7)] = 0.0
+    brightness: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    stain: Annotated[float, Field(ge=0, le=2)] = 0.0
+    colour: Share = 0.0
+    grey: Share = 0.0
+    blur: Share = 0.0
+    noise: Share = 0.0
+    jpeg: Share = 0.0
+    hide: Share = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_known_slips(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        zoom, shear = given.get("zoom", 0), given.get("shear", 0)
+        if isinstance(zoom, int | float) and zoom > 0.7:
+            raise ValueError(
+                f"zoom is {zoom}; it is the largest change of the logarithm of the scale, 0 to 0.7 "
+                "(0.1: factors 0.9 to 1.1). Keras reads 1.1 as factors from -0.1 to 2.1"
+            )
+        if isinstance(shear, int | float) and 0 < shear < 1:
+            raise ValueError(
+                f"shear is {shear}; it is in degrees, 1 to 45, or 0 for none: less than a degree "
+                "changes nothing"
+            )
+        return given
+
+    @model_validator(mode="after")
+    def _brightness_in_order(self) -> Self:
+        if self.brightness is not None:
+            low, high = self.brightness
+            if not 0.1 <= low <= high <= 3:
+                raise ValueError(
+                    f"brightness is {self.brightness}; it is two factors in order, 0.1 to 3: one "
+                    "near 0 gives black images"
+                )
+        return self
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is changed."""
+        return self == Augmentation()
+
+
+class Step(Group):
+    """One stretch of training: which layers learn, how fast, for how long."""
+
+    train: Name = "all"
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.001
+    epochs: Annotated[int, Field(ge=1)] = 30
+    schedule: Literal["constant", "plateau", "cosine"] = "plateau"
+    monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    patience: Annotated[int, Field(ge=1)] = 2
+    stop_patience: Annotated[int, Field(ge=1)] = 3
+
+
+class ClassifierSettings(Group):
+    """A classical classifier of vectors, after an optional reduction; fitted on train alone."""
+
+    classifier: Literal["svm", "knn", "logistic", "forest", "extra_trees"]
+    reduce: Literal["none", "pca", "umap", "umap_supervised"] = "none"
+    components: int | float = 0.9
+    umap_neighbours: Annotated[int, Field(ge=2)] = 15
+    neighbours: Annotated[int, Field(ge=1)] = 3
+    trees: Annotated[int, Field(ge=1)] = 500
+    depth: Annotated[int, Field(ge=1)] | None = None
+    c: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [1.0]
+    folds: Annotated[int, Field(ge=2)] = 3
+    penalty: Literal["l1", "l2"] = "l2"
+
+    @field_validator("components")
+    @classmethod
+    def _is_number_or_share(cls, given: int | float) -> int | float:
+        if given <= 0 or (isinstance(given, float) and given >= 1):
+            raise ValueError(
+                f"{given} is neither a whole number of components nor, for pca, a share of the "
+                "variance between 0 and 1"
+            )
+        return given
+
+
+class HeadRecipe(Group):
+    """A head on stored features."""
+
+    kind: Literal["head"]
+    hidden: list[Annotated[int, Field(ge=1)]]
+    dropout: Fraction
+    l2: Annotated[float, Field(ge=0)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    batch: Annotated[int, Field(ge=1)]
+    patience: Annotated[int, Field(ge=1)]
+    class_weights: ClassWeights
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether it learns from stored features, not from pixels."""
+        return True
+
+    @property
+    def steps(self) -> list[Step]:
+        """Its one stretch of training; the lower learning rate gets its chance before the end."""
+        return [
+            Step(
+                learning_rate=self.learning_rate,
+                epochs=self.epochs,
+                patience=self.patience,
+                stop_patience=2 * self.patience,
+            )
+        ]
+
+
+class NetworkRecipe(Group):
+    """A network that learns from pixels: from scratch, or a backbone with a head of its own."""
+
+    kind: Literal["network"]
+    network: Literal["lenet", "plain_cnn", BackboneName]
+    size: Annotated[int, Field(ge=32, le=1024)]
+    weights: Literal["imagenet", "none"] = "none"
+    hidden: list[Annotated[int, Field(ge=1)]] = []
+    activation: Literal["relu", "tanh", "elu", "selu", "gelu", "swish"] = "relu"
+    dropout: Fraction = 0.2
+    norms: list[Literal["input", "hidden"]] = []
+    optimiser: Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "adagrad", "adamax"] = "adam"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    batch: Annotated[int, Field(ge=1)] = 32
+    class_weights: ClassWeights = "none"
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
+    label_smoothing: Fraction = 0.0
+    average: Fraction = 0.0
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    augment: Augmentation = Augmentation()
+    views: Annotated[int, Field(ge=0, le=50)] = 0
+    flips_at_test: bool = False
+    precision: Literal["float32", "mixed"] = "float32"
+    steps: Annotated[list[Step], Field(min_length=1)]
+    then: ClassifierSettings | None = None
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether it learns from stored features, not from pixels."""
+        return False
+
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _name_steps(cls, given: Any) -> Any:
+        """Turn ``{head: {...}}``, which ``-S`` can reach into, to steps that know their layers."""
+        if not isinstance(given, dict):
+            return given
+        wrong = [name for name, step in given.items() if not isinstance(step, dict)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} takes settings in braces, for example {{epochs: 5}}")
+        return [{"train": name, **step} for name, step in given.items()]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.network in ("lenet", "plain_cnn") and self.weights != "none":
+            raise ValueError(f"{self.network} has no ImageNet weights; set weights to none")
+        if self.then is not None and not (self.hidden or self.network in ("lenet", "plain_cnn")):
+            raise ValueError("then takes the output of the first hidden layer; hidden is empty")
+        return self
+
+
+class ClassifierRecipe(ClassifierSettings):
+    """A classical classifier without a network: of stored features, grey pixels or measures."""
+
+    kind: Literal["classifier"]
+    vectors: Literal["features", "grey", "measures"]
+    size: Annotated[int, Field(ge=16, le=512)] = 160
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether it learns from stored features, not from pixels."""
+        return self.vectors == "features"
+
+
+Single = Annotated[HeadRecipe | NetworkRecipe | ClassifierRecipe, Field(discriminator="kind")]
+
+
+class CascadeRecipe(Group):
+    """A model of coarse classes, and one of the classes inside some of them, asked when needed."""
+
+    kind: Literal["cascade"]
+    groups: Annotated[dict[Name, Annotated[list[Name], Field(min_length=2)]], Field(min_length=1)]
+    first: Single
+    second: Single
+
+    @property
+    def members(self) -> dict[str, HeadRecipe | NetworkRecipe | ClassifierRecipe]:
+        """Its two models by name."""
+        return {"first": self.first, "second": self.second}
+
+    @model_validator(mode="after")
+    def _groups_are_apart(self) -> Self:
+        members = [name for classes in self.groups.values() for name in classes]
+        if len(set(members)) < len(members):
+            raise ValueError("groups: a class stands in two groups; leave it in one")
+        return self
+
+
+class EnsembleRecipe(Group):
+    """Several models whose probabilities are averaged."""
+
+    kind: Literal["ensemble"]
+    members: Annotated[dict[Name, Single], Field(min_length=2)]
+
+
+AnyRecipe = Annotated[
+    HeadRecipe | NetworkRecipe | ClassifierRecipe | CascadeRecipe | EnsembleRecipe,
+    Field(discriminator="kind"),
+]
