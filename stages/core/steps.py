@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -144,8 +145,12 @@ def _store(
 ) -> np.ndarray:
     """Run the frozen layers over all views; return (n_rows, n_views, ...) float32, kept on disk."""
     shape = (len(rows.image_ids), n_views, *trunk.output_shape[1:])
+    n_bytes = 4 * int(np.prod(shape))
     with tempfile.TemporaryFile(prefix="smearflow-") as file:
-        file.truncate(4 * int(np.prod(shape)))
+        file.truncate(n_bytes)
+        if hasattr(os, "posix_fallocate"):
+            # Takes the room now: a disk that is full later would be a crash, not an error.
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
         stored = np.memmap(file, np.float32, "r+", shape=shape)
     seen = np.zeros(len(rows.image_ids), int)
     for places, pixels in feeding.stream_views(rows, recipe, grey, n_views, seed):

@@ -1,6 +1,9 @@
 """Steps of a training: what learns, at which rate, what is fed, what is kept, clear errors."""
 
+import os
 import sys
+import tempfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -267,6 +270,26 @@ def test_frozen_layers_run_once_over_the_stored_views(small_base, monkeypatch):
         drawn += [int((stored[row] == value).all(axis=1).argmax())
                   for row, value in zip(rows, values, strict=True)]  # fmt: skip
     assert np.bincount(drawn).min() > 40  # of 240: each of the three views about 80 times
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve room")
+def test_room_for_stored_views_is_taken_before_they_are_made(monkeypatch):
+    """A disk that is too full is an error at the start, and not a crash in the middle."""
+    kept = []
+
+    def open_and_keep(**given):
+        file = tempfile.TemporaryFile(**given)  # noqa: SIM115
+        kept.append(os.dup(file.fileno()))
+        return file
+
+    monkeypatch.setattr(steps, "tempfile", SimpleNamespace(TemporaryFile=open_and_keep))
+    monkeypatch.setattr(feeding, "stream_views", lambda *_: iter(()))
+    trunk = SimpleNamespace(output_shape=(None, 6, 6, 512))
+    stored = steps._store(trunk, make_pixels(10)[0], make_network(), 0.0, 3, 1)
+    taken = os.fstat(kept[0]).st_blocks * 512
+    os.close(kept[0])
+    assert stored.shape == (10, 3, 6, 6, 512)
+    assert taken >= stored.nbytes
 
 
 def test_images_that_are_not_changed_are_stored_too(small_base, monkeypatch):
