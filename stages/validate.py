@@ -23,7 +23,9 @@ def main() -> None:
     frames = {
         "images": tables.IMAGES.read_all(hospitals, expectations.columns_to_check(tables.IMAGES)),
         "rejected": tables.REJECTED.read_all(hospitals),
-        "quality": tables.QUALITY.read_all(hospitals),
+        "quality": tables.QUALITY.read_all(
+            hospitals, expectations.columns_to_check(tables.QUALITY)
+        ),
         "labels": tables.LABELS.read(),
         "split": tables.SPLIT.read(),
     }

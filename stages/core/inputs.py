@@ -132,7 +132,7 @@ def prepare(
     is larger than the disc the outline can be told where red cells stand close.
     """
     if rule.hide == "cell":
-        rgb = _cover_cell(rgb, geometry)
+        rgb = cover(rgb, geometry)
     matrix = _crop_matrix(rgb, geometry, rule)
     if transform is not None:
         matrix = matrix @ np.vstack([transform[:2], [0.0, 0.0, 1.0]])
@@ -142,6 +142,35 @@ def prepare(
         cell = masks.unpack(geometry.cell, *rgb.shape[:2])
         return _hide_neighbours(crop, cell, matrix, size)
     return crop
+
+
+def cover(rgb: Pixels, geometry: Geometry) -> Pixels:
+    """Put background over the cell and over a disc of one size around its centre.
+
+    Parameters
+    ----------
+    rgb : numpy.ndarray of uint8, shape (height, width, 3)
+    geometry : Geometry
+        Of this picture. Without a cell the disc lies in the middle; without a radius it has that
+        of a quarter of the shorter side.
+
+    Returns
+    -------
+    numpy.ndarray of uint8, shape (height, width, 3)
+        Far from the cell as it was.
+    """
+    height, width = rgb.shape[:2]
+    radius = geometry.radius or min(height, width) / 4
+    x, y = geometry.centre or ((width - 1) / 2, (height - 1) / 2)
+    hidden = np.zeros((height, width), np.uint8)
+    if geometry.cell is not None:
+        hidden |= masks.unpack(geometry.cell, height, width)
+    cv2.circle(hidden, (round(x), round(y)), round(COVER * radius), (1,), cv2.FILLED)
+    share = _soften(hidden.astype(np.bool_), radius, 2).astype(np.int32)[..., None]
+    white = np.rint(np.array(geometry.white)).astype(np.int32)
+    blended = (rgb.astype(np.int32) * (255 - share) + white * share + 127) // 255
+    covered: Pixels = blended.astype(np.uint8)
+    return covered
 
 
 def to_grey_world(crop: Pixels) -> Pixels:
@@ -262,22 +291,6 @@ def _soften(cell: NDArray[np.bool_], radius: float, beyond: int) -> Pixels:
     wide = cv2.dilate(cell.astype(np.uint8) * 255, kernel, iterations=beyond)
     soft: Pixels = cv2.blur(wide, (side, side)).astype(np.uint8, copy=False)
     return soft
-
-
-def _cover_cell(rgb: Pixels, geometry: Geometry) -> Pixels:
-    """Put background over the cell and over a disc of one size around its centre."""
-    height, width = rgb.shape[:2]
-    radius = geometry.radius or min(height, width) / 4
-    x, y = geometry.centre or ((width - 1) / 2, (height - 1) / 2)
-    hidden = np.zeros((height, width), np.uint8)
-    if geometry.cell is not None:
-        hidden |= masks.unpack(geometry.cell, height, width)
-    cv2.circle(hidden, (round(x), round(y)), round(COVER * radius), (1,), cv2.FILLED)
-    share = _soften(hidden.astype(np.bool_), radius, 2).astype(np.int32)[..., None]
-    white = np.rint(np.array(geometry.white)).astype(np.int32)
-    blended = (rgb.astype(np.int32) * (255 - share) + white * share + 127) // 255
-    covered: Pixels = blended.astype(np.uint8)
-    return covered
 
 
 def _hide_neighbours(crop: Pixels, cell: NDArray[np.bool_], matrix: Transform, size: int) -> Pixels:

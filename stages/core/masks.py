@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from stages.core.density import MEASURE_UNIT, density_table
+from stages.core.errors import TableError
 from stages.core.segmentation import (
     Mask,
     Pixels,
@@ -108,8 +109,18 @@ def unpack(packed: bytes, height: int, width: int) -> Mask:
     -------
     numpy.ndarray of bool, shape (height, width)
         ``CellMask.cell``, bit for bit.
+
+    Raises
+    ------
+    TableError
+        The mask is not of a picture of this shape.
     """
     rows, columns = working_shape(height, width)
+    if len(packed) != -(-rows * columns // 8):
+        raise TableError(
+            f"data/quality: a cell_mask of {len(packed)} bytes does not fit a picture of {width} x "
+            f"{height} px. Run 'uv run dvc repro', which brings the tables into step."
+        )
     bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=rows * columns)
     return enlarge(bits.reshape(rows, columns).astype(bool), height, width)
 

@@ -74,7 +74,7 @@ def measure(content: bytes, geometry: inputs.Geometry, rule: InputsParams) -> di
     rgb = decoding.decode(content).rgb
     height, width = rgb.shape[:2]
     size = {"width": width, "height": height, "aspect": width / height}
-    covered = _cover(rgb, geometry, rule)
+    covered = inputs.cover(rgb, geometry)
     whole = inputs.prepare(covered, geometry, _plainly(rule, "whole"), SIDE, "none")
     place = _place(geometry.centre, width, height)
     families: dict[str, Mapping[str, float]] = {
@@ -127,19 +127,6 @@ def _see(
         for family, values in zip(AROUND_THE_CELL, measures, strict=True):
             found[f"seen/{family}"] |= {f"{balance}_{name}": v for name, v in values.items()}
     return found
-
-
-def _cover(rgb: Pixels, geometry: inputs.Geometry, rule: InputsParams) -> Pixels:
-    """Cover the cell once, for all views: outlining it costs ten times what a view costs.
-
-    A square whose size stays as it is comes back from `prepare` pixel by pixel, only covered.
-    """
-    height, width = rgb.shape[:2]
-    side = max(height, width)
-    square = cv2.copyMakeBorder(rgb, 0, side - height, 0, side - width, cv2.BORDER_REPLICATE)
-    hiding = _plainly(rule, "whole").model_copy(update={"hide": "cell"})
-    hidden = inputs.prepare(square.astype(np.uint8, copy=False), geometry, hiding, side, "none")
-    return np.ascontiguousarray(hidden[:height, :width])
 
 
 def _plainly(rule: InputsParams, crop: str) -> InputsParams:

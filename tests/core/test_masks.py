@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.core import masks
+from stages.core.errors import TableError
 from stages.core.tables import QUALITY
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -200,3 +201,12 @@ def test_a_packed_cell_comes_back_bit_for_bit(shape):
 def test_without_a_cell_nothing_is_packed():
     """A picture of one colour has no cell and no outline."""
     assert masks.segment(np.full((80, 80, 3), 200, np.uint8)).packed is None
+
+
+def test_a_packed_cell_of_another_shape_is_refused():
+    """Tables out of step end with a line, not with a wrong mask."""
+    rgb = np.full((120, 200, 3), (230, 220, 200), np.uint8)
+    cv2.circle(rgb, (100, 60), 30, (70, 40, 120), -1)
+    packed = masks.segment(rgb).packed
+    with pytest.raises(TableError, match="does not fit a picture of 200 x 200 px"):
+        masks.unpack(packed, 200, 200)

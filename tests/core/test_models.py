@@ -31,11 +31,9 @@ from tests.core.made_training import (
     make_pixels,
     make_rows,
     saved,
-    small_base,
 )
 from tests.core.test_networks import made_base
 
-__all__ = ["small_base"]
 SHAPE = (SIDE, SIDE, 3)
 ONCE = Step(train="head", epochs=1, schedule="constant", learning_rate=0.05)
 NEAR = ClassifierRecipe(kind="classifier", vectors="features", classifier="knn")

@@ -1,6 +1,7 @@
 """Shortcuts: known backgrounds, places and files are measured; the cell itself never is."""
 
 import io
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stages.core import inputs, shortcuts
+from stages.core import inputs, masks, shortcuts
 from stages.core.inputs import Geometry
 from stages.core.params import InputsParams
 
@@ -37,8 +38,13 @@ def encode(rgb, file_format="PNG", **options):
     return sink.getvalue()
 
 
+def outlined(rgb, geometry=GEOMETRY):
+    """With the cell's mask, as stage quality writes it."""
+    return replace(geometry, cell=masks.segment(rgb).packed)
+
+
 def measure(rgb, geometry=GEOMETRY, **rule):
-    return shortcuts.measure(encode(rgb), geometry, RULE.model_copy(update=rule))
+    return shortcuts.measure(encode(rgb), outlined(rgb, geometry), RULE.model_copy(update=rule))
 
 
 def of(measures, family):
@@ -116,15 +122,18 @@ def test_the_cell_itself_is_never_measured(radius, colour, nucleus):
     assert max(abs(first[name] - second[name]) for name in seen) <= 1.5
 
 
-def test_covered_once_is_covered_as_for_the_network():
-    """In a square image the views are those of inputs.prepare with hide: cell, to the bit."""
+@pytest.mark.parametrize("more", [(0, 0), (0, 70), (40, 0)])
+def test_covered_once_is_covered_as_for_the_network(more):
+    """In images of any shape the views are those of inputs.prepare with hide: cell, to the bit."""
     rng = np.random.default_rng(3)
     rgb = np.clip(draw_cell() + rng.normal(0, 6, (120, 120, 3)), 0, 255).astype(np.uint8)
     cv2.circle(rgb, (15, 100), 14, (190, 120, 130), -1)
+    cv2.circle(rgb, (66, 66), 35, (84, 50, 130), -1)  # larger than the disc that covers
+    rgb = cv2.copyMakeBorder(rgb, 0, more[0], 0, more[1], cv2.BORDER_CONSTANT, value=WHITE)
     found = measure(rgb)
     hiding = RULE.model_copy(update={"hide": "cell"})
     for balance in RULE.white_balance:
-        view = inputs.prepare(rgb, GEOMETRY, hiding, shortcuts.SIDE, balance)
+        view = inputs.prepare(rgb, outlined(rgb), hiding, shortcuts.SIDE, balance)
         for row, column in ((0, 0), (3, 4), (7, 2)):
             square = view[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8].mean(axis=(0, 1))
             for channel, level in zip(shortcuts.CHANNELS, square, strict=True):
