@@ -295,8 +295,14 @@ def _soften(cell: NDArray[np.bool_], radius: float, beyond: int) -> Pixels:
 
 def _hide_neighbours(crop: Pixels, cell: NDArray[np.bool_], matrix: Transform, size: int) -> Pixels:
     """Blend everything outside of the cell, with a margin, into white."""
-    soft = _soften(cell, math.sqrt(np.count_nonzero(cell) / math.pi), 1)
-    share = _warp(soft, matrix, size, (0.0,)).astype(np.int32)[..., None]
+    radius = math.sqrt(np.count_nonzero(cell) / math.pi)
+    # Nothing changes farther from the cell than it is widened and blurred.
+    x, y, width, height = cv2.boundingRect(cell.astype(np.uint8))
+    beyond = math.ceil(2 * MARGIN * radius) + 3
+    left, top = max(0, x - beyond), max(0, y - beyond)
+    soft = _soften(cell[top : y + height + beyond, left : x + width + beyond], radius, 1)
+    shift = np.array([[0.0, 0.0, left], [0.0, 0.0, top], [0.0, 0.0, 0.0]])
+    share = _warp(soft, matrix - shift, size, (0.0,)).astype(np.int32)[..., None]
     white = int(WHITE - BLACK_OFFSET)
     blended = (crop.astype(np.int32) * share + white * (255 - share) + 127) // 255
     return blended.astype(np.uint8)
