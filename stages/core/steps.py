@@ -37,7 +37,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Part:
-    """Rows of one part with what the loss needs of each."""
+    """Rows of one part with what the loss needs of each.
+
+    Attributes
+    ----------
+    rows : Examples
+    targets : numpy.ndarray of float32, shape (n_rows, n_classes)
+        1 in the column of the row's class.
+    weights : numpy.ndarray of float32, shape (n_rows,)
+        Of the row in the loss.
+    """
 
     rows: Examples
     targets: np.ndarray
@@ -46,7 +55,20 @@ class Part:
 
 @dataclass
 class Job:
-    """Everything that one network's training needs besides its rows."""
+    """Everything that one network's training needs besides its rows.
+
+    Attributes
+    ----------
+    recipe : HeadRecipe or NetworkRecipe
+    classes : list of str
+    inputs : InputsParams
+        How the images were prepared.
+    seed : int
+    progress : Progress
+        What was done so far, in memory and, where a folder is given, on disk.
+    steps, seconds : list
+        As of ``training.Training``; grow with each step and epoch.
+    """
 
     recipe: HeadRecipe | NetworkRecipe
     classes: list[str]
@@ -58,7 +80,26 @@ class Job:
 
 
 def run(job: Job, network: Any, number: int, step: Step, train: Part, valid: Part) -> None:
-    """Train one step of a recipe, or what is left of it; leave the kept weights in the network."""
+    """Train one step of a recipe, or what is left of it; leave the kept weights in the network.
+
+    Parameters
+    ----------
+    job : Job
+        Takes note of what was done.
+    network : keras.Model
+        With the weights that the step before left.
+    number : int
+        Of the step, from 1.
+    step : Step
+    train, valid : Part
+        `valid` may have no rows: then all epochs are run.
+
+    Raises
+    ------
+    ModelError
+        The loss is no longer a number, or a batch does not fit into memory; the best weights so
+        far are kept in the job's folder.
+    """
     tf = frameworks.load_tensorflow()[1]
     recipe, progress = job.recipe, job.progress
     if isinstance(recipe, NetworkRecipe):
