@@ -29,7 +29,7 @@ def main() -> None:
     ]
     contents = [encode(rgb, style.camera.jpeg_quality) for rgb in drawn]
     found = [masks.segment(rgb) for rgb in drawn]
-    places = [inputs.Geometry(one.centre, one.cell_radius, one.white) for one in found]
+    places = [inputs.Geometry(one.centre, one.cell_radius, one.white, one.packed) for one in found]
 
     start = time.perf_counter()
     for content in contents:

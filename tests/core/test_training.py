@@ -412,8 +412,8 @@ CHILD = """
 import sys
 from pathlib import Path
 from stages.core import backbones
-from tests.core import test_training as tests
-backbones.build = tests.made_base
+from tests.core import test_networks, test_training as tests
+backbones.build = test_networks.made_base
 tests.fit(tests.long_recipe(), partial=Path(sys.argv[1]))
 """
 

@@ -272,7 +272,7 @@ def test_but_for_the_hidden_cell_the_images_are_prepared_as_before(
     calls = spy_on_calls(monkeypatch)
     cover.main()
     assert np.abs(calls["after"]["p"] - calls["before"]["p"]).max() > 0.05
-    monkeypatch.setattr(inputs, "_cover_cell", lambda rgb, *_: rgb)
+    monkeypatch.setattr(inputs, "cover", lambda rgb, *_: rgb)
     cover.main()
     assert calls["after"]["call"].tolist() == calls["before"]["call"].tolist()
     np.testing.assert_allclose(calls["after"]["p"], calls["before"]["p"], atol=1e-5)
