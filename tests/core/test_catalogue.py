@@ -10,7 +10,7 @@ from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from stages.core import catalogue, params, recipes, taxonomy
 from stages.core.catalogue import Count
 from stages.core.errors import ModelError, PipelineError
-from tests.core.shipped import copy_project, edit, read_replays
+from tests.core.shipped import edit
 from tests.projects import ROOT
 
 # Systems of our own: nobody's replay.
@@ -20,24 +20,6 @@ OURS = {"lite0_finetuned", "lite0_finetuned_gpu", "lite0_head", "measures_trees"
 @pytest.fixture(autouse=True)
 def at_root(monkeypatch):
     monkeypatch.chdir(ROOT)
-
-
-@pytest.fixture
-def replays():
-    return read_replays()
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """The files that the catalogue reads, to be edited."""
-    copy_project(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def content():
-    return params.read_yaml(ROOT / "params.yaml")
 
 
 def test_every_recipe_has_a_source_or_is_ours(replays, content):

@@ -4,31 +4,13 @@ import pytest
 
 from stages.core import catalogue, listing, params
 from stages.core.catalogue import Count
-from tests.core.shipped import copy_project, edit, read_replays
+from tests.core.shipped import edit
 from tests.projects import ROOT
 
 
 @pytest.fixture(autouse=True)
 def at_root(monkeypatch):
     monkeypatch.chdir(ROOT)
-
-
-@pytest.fixture
-def replays():
-    return read_replays()
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """The files that the catalogue reads, to be edited."""
-    copy_project(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def content():
-    return params.read_yaml(ROOT / "params.yaml")
 
 
 def test_every_recipe_is_described(content):
