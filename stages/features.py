@@ -1,11 +1,12 @@
 """features: each view of each picture as a vector. images, quality -> features."""
 
 import logging
+from itertools import islice
 
-from stages.core import backbones, params, views
+from stages.core import backbones, frameworks, params, views
 from stages.core.errors import run_stage
 from stages.core.store import write_metrics
-from stages.core.tables import FEATURES
+from stages.core.tables import FEATURES, ROW_GROUP
 
 log = logging.getLogger(__name__)
 
@@ -14,16 +15,17 @@ def main(hospital: str) -> None:
     """Write data/features and metrics/features of one hospital."""
     rule = params.load("inputs", "features", "seed", "weights_dir")
     wanted = rule.features
+    frameworks.use_one_thread_an_operation()
     network = backbones.load_extractor(
         wanted.backbone, wanted.size, wanted.layers, rule.weights_dir
     )
     n_views = n_features = 0
+    embedded = views.embed_pictures(network, hospital, rule)
+    rows = ({"image_id": i, "view": view, "vector": vector} for i, view, vector in embedded)
     with FEATURES.writer(hospital) as append:
-        for image_ids, names, pixels in views.gather(views.prepare_ahead(hospital, rule)):
-            vectors = views.embed(network, pixels)
-            rows = zip(image_ids, names, vectors, strict=True)
-            append([{"image_id": i, "view": v, "vector": vector} for i, v, vector in rows])
-            n_views, n_features = n_views + len(names), vectors.shape[1]
+        while group := list(islice(rows, ROW_GROUP)):
+            append(group)
+            n_views, n_features = n_views + len(group), len(group[0]["vector"])
     n_images = n_views // views.count_views(rule)
     metrics = {
         "n_images": n_images,

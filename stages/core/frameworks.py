@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
@@ -25,6 +25,19 @@ def load_tensorflow() -> tuple[Any, Any]:
 
         tf.config.list_physical_devices()  # says that there is no GPU at its first call
     return keras, tf
+
+
+def use_one_thread_an_operation() -> None:
+    """Let TensorFlow compute each operation on one thread, for callers that run several at once.
+
+    Notes
+    -----
+    TensorFlow takes it before the first operation of a process only. After that it stays as it
+    was: slower, and no other vectors.
+    """
+    threading = load_tensorflow()[1].config.threading
+    with suppress(RuntimeError):
+        threading.set_intra_op_parallelism_threads(1)
 
 
 @contextmanager

@@ -12,12 +12,13 @@ import numpy as np
 from stages.core import augmentation, decoding, inputs, parallel
 from stages.core.errors import TableError
 from stages.core.params import InputsParams, Params, seed_for
-from stages.core.tables import IMAGES, QUALITY, ROW_GROUP
+from stages.core.tables import IMAGES, QUALITY
 
-BATCH = 32  # views: enough to keep the cores busy, and a fixed number: the same for any machine
-VIEWS_AHEAD = 2 * ROW_GROUP  # one group is prepared while the network works on another
+BATCH = 24  # views, at most: fast on one core, little memory, and the same on any machine
+BATCHES_AHEAD = 3  # of the one that is waited for, for each worker
 Picture = tuple[str, bytes, inputs.Geometry]
 Views = list[tuple[str, np.ndarray]]
+Vectors = list[tuple[str, str, np.ndarray]]
 
 
 def count_views(rule: Params) -> int:
@@ -52,21 +53,65 @@ def prepare_views(picture: Picture, rule: Params) -> tuple[str, Views]:
     return image_id, sorted(views, key=lambda view: view[0])
 
 
-def prepare_ahead(hospital: str, rule: Params) -> Iterator[tuple[str, Views]]:
-    """Prepare pictures on threads while the network works on earlier ones; keep their order."""
+def embed_pictures(
+    network: Any, hospital: str, rule: Params
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Prepare and embed the pictures of a hospital, several batches at once.
+
+    Parameters
+    ----------
+    network : keras.Model
+        As `backbones.load_extractor` gives it.
+    hospital : str
+    rule : Params
+        With inputs, features and seed.
+
+    Yields
+    ------
+    image_id, view : str
+    vector : numpy.ndarray of float32, shape (n_features,)
+        In the order of the images table, the views of a picture sorted: the same for any number
+        of threads.
+
+    Raises
+    ------
+    TableError
+        The quality table lacks a picture.
+
+    Notes
+    -----
+    Each thread prepares whole batches and asks the network itself. Where the network's operations
+    use one thread each (`frameworks.use_one_thread_an_operation`), no core waits for another:
+    measured by ``python -m tests.bench.bench_features``.
+    """
     pictures = read_pictures(hospital, rule.inputs)
-    prepare = partial(prepare_views, rule=rule)
-    n_ahead = max(1, VIEWS_AHEAD // count_views(rule))
-    waiting: deque[Future[tuple[str, Views]]] = deque()
-    with ThreadPoolExecutor(parallel.count_workers()) as pool:
-        waiting.extend(pool.submit(prepare, picture) for picture in islice(pictures, n_ahead))
+    n_pictures = max(1, BATCH // count_views(rule))
+    batches = iter(lambda: list(islice(pictures, n_pictures)), [])
+    work = partial(_embed_batch, network=network, rule=rule)
+    n_workers = parallel.count_workers()
+    waiting: deque[Future[Vectors]] = deque()
+    with ThreadPoolExecutor(n_workers) as pool:
         try:
+            for batch in islice(batches, 1):  # alone: threads would all trace the graph at once
+                yield from work(batch)
+            waiting.extend(pool.submit(work, b) for b in islice(batches, n_workers * BATCHES_AHEAD))
             while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(prepare, picture) for picture in islice(pictures, 1))
+                yield from waiting.popleft().result()
+                waiting.extend(pool.submit(work, batch) for batch in islice(batches, 1))
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _embed_batch(batch: list[Picture], network: Any, rule: Params) -> Vectors:
+    views = [
+        (image_id, name, pixels)
+        for picture in batch
+        for image_id, many in [prepare_views(picture, rule)]
+        for name, pixels in many
+    ]
+    vectors = embed(network, np.stack([pixels for _, _, pixels in views]))
+    return [(*view[:2], vector) for view, vector in zip(views, vectors, strict=True)]
 
 
 def read_pictures(hospital: str, rule: InputsParams) -> Iterator[Picture]:
@@ -86,16 +131,6 @@ def read_pictures(hospital: str, rule: InputsParams) -> Iterator[Picture]:
                 f"{IMAGES.at(hospital)}. Run 'uv run dvc repro', which brings the tables into step."
             )
         yield image_id, row["bytes"], geometries[image_id]
-
-
-def gather(
-    pictures: Iterator[tuple[str, Views]],
-) -> Iterator[tuple[list[str], list[str], np.ndarray]]:
-    """Yield image ids, view names and pixels of one row group of views at a time."""
-    views = ((image_id, name, pixels) for image_id, many in pictures for name, pixels in many)
-    while batch := list(islice(views, ROW_GROUP)):
-        image_ids, names, pixels = zip(*batch, strict=True)
-        yield list(image_ids), list(names), np.stack(pixels)
 
 
 def embed(network: Any, pixels: np.ndarray) -> np.ndarray:

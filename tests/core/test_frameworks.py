@@ -1,4 +1,4 @@
-"""Start-up noise is held back, and shown where the start fails."""
+"""Start-up noise is held back, and shown where the start fails; threads of an operation."""
 
 import subprocess
 import sys
@@ -42,3 +42,22 @@ def test_both_modules_come_without_a_line_of_noise():
     )
     assert done.stdout == "keras tensorflow\n"
     assert done.stderr == ""
+
+
+def test_one_thread_an_operation_is_what_tensorflow_takes():
+    done = start(
+        "frameworks.use_one_thread_an_operation()\n"
+        "threading = frameworks.load_tensorflow()[1].config.threading\n"
+        "print(threading.get_intra_op_parallelism_threads())\n"
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_after_the_first_operation_threads_stay_as_they_were():
+    done = start(
+        "tf = frameworks.load_tensorflow()[1]\n"
+        "tf.zeros(1) + 1\n"
+        "frameworks.use_one_thread_an_operation()\n"
+        "print(tf.config.threading.get_intra_op_parallelism_threads())\n"
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")

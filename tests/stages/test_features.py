@@ -76,9 +76,12 @@ def test_threads_do_not_change_anything(network, monkeypatch):
 
 def test_batches_are_of_fixed_size(network, monkeypatch):
     """The network sees the same batches for any number of cores, and never more than asked."""
-    monkeypatch.setattr(views, "BATCH", 8)
-    features.main("here")
-    assert [len(batch) for batch in network.batches] == [8, 8, 8, 8, 3]
+    monkeypatch.setattr(views, "BATCH", 12)
+    for n_workers in "13":
+        network.batches.clear()
+        monkeypatch.setenv("SMEARFLOW_WORKERS", n_workers)
+        features.main("here")
+        assert sorted(len(batch) for batch in network.batches) == [5, 10, 10, 10]
 
 
 def test_failure_leaves_no_table(network):
