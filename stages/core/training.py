@@ -129,7 +129,8 @@ def fit(
     if isinstance(recipe, ClassifierRecipe):
         return _fit_classifier(recipe, train, valid, labels, classes, inputs, seed)
     settings = f"{recipe!r} {inputs!r} {list(classes)} {seed} {weights_dir}"
-    key = fingerprint(settings, [*train_labels, "", *valid_labels], train.x)
+    arrays = [one for one in (train.x, train.hidden, valid.x) if one is not None]
+    key = fingerprint(settings, [*train_labels, "", *valid_labels], arrays)
     job = steps.Job(recipe, list(classes), inputs, seed, Progress.start(partial, key))
     weights = class_weights(train_labels, classes, recipe.class_weights)
     parts = [

@@ -12,7 +12,7 @@ ROWS = np.arange(4000, dtype=np.float32).reshape(1000, 4)
 
 
 def key_of(settings="a", labels=("x", "y"), rows=ROWS):
-    return progress.fingerprint(settings, list(labels), rows)
+    return progress.fingerprint(settings, list(labels), [rows])
 
 
 def written(folder, key="k"):
@@ -118,17 +118,25 @@ def test_a_kill_while_writing_leaves_the_last_state(tmp_path, monkeypatch):
 
 
 def test_the_fingerprint_tells_settings_labels_and_rows_apart():
-    other = ROWS.copy()
-    other[0, 0] += 1
-    last = ROWS.copy()
-    last[-1, -1] += 1
+    others = [ROWS.copy() for _ in range(3)]
+    for row, other in zip((0, 517, -1), others, strict=True):
+        other[row, -1] += 1
     found = [
         key_of(), key_of("b"), key_of(labels=("y", "x")), key_of(labels=("x", "x")),
-        key_of(rows=other), key_of(rows=last), key_of(rows=ROWS[:-1]),
+        *(key_of(rows=other) for other in others), key_of(rows=ROWS[:-1]),
         key_of(rows=ROWS.astype(np.float64)), key_of(rows=np.zeros((0, 4), np.float32)),
     ]  # fmt: skip
     assert len(set(found)) == len(found)
     assert key_of() == key_of(rows=ROWS.copy())
+
+
+def test_one_other_validation_row_is_another_training():
+    """Which epoch is kept depends on them."""
+    valid = ROWS[:10]
+    other = valid.copy()
+    other[5, 0] += 1
+    first, second = (progress.fingerprint("a", ["x"], [ROWS, one]) for one in (valid, other))
+    assert first != second
 
 
 def test_the_fingerprint_follows_our_code(tmp_path, monkeypatch):
