@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 
@@ -25,6 +26,24 @@ def load_tensorflow() -> tuple[Any, Any]:
 
         tf.config.list_physical_devices()  # says that there is no GPU at its first call
     return keras, tf
+
+
+def list_gpus() -> list[str]:
+    """Return the names of the GPUs that TensorFlow may use, such as ``"GPU:0"``."""
+    found = load_tensorflow()[1].config.list_physical_devices("GPU")
+    return [f"GPU:{number}" for number in range(len(found))]
+
+
+@cache
+def mirror(devices: tuple[str, ...]) -> Any:
+    """Return the strategy that trains on some devices together: each has its share of a batch.
+
+    Notes
+    -----
+    The same one for all trainings of a process: TensorFlow numbers the exchanges of each strategy
+    from the start, and takes those of a second one for the first one's.
+    """
+    return load_tensorflow()[1].distribute.MirroredStrategy(devices)
 
 
 def use_one_thread_an_operation() -> None:

@@ -203,7 +203,7 @@ def _store(
 
 
 def _compile(job: Job, model: Any, step: Step, n_batches: int) -> None:
-    keras, tf = frameworks.load_tensorflow()
+    keras = frameworks.load_keras()
     recipe = job.recipe
     rate: Any = step.learning_rate
     if step.schedule == "cosine":
@@ -230,7 +230,7 @@ def _compile(job: Job, model: Any, step: Step, n_batches: int) -> None:
         metrics=["accuracy"],
         weighted_metrics=[],
         # Compiled for a CPU, a step of the fine-tuned network takes many times as long.
-        jit_compile="auto" if tf.config.list_physical_devices("GPU") else False,
+        jit_compile="auto" if frameworks.list_gpus() else False,
     )
 
 

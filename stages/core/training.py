@@ -232,7 +232,7 @@ def _fit_network(
     recipe, shape = job.recipe, _input_shape(train.rows)
     if not len(valid.rows.image_ids):
         logger.info("train: no image to validate on; running all epochs")
-    with _devices(recipe, tf):
+    with _devices(recipe):
         network = networks.build(recipe, shape, len(job.classes), weights_dir, pretrained=True)
         if isinstance(recipe, HeadRecipe):
             networks.standardise(network, train.rows.x)
@@ -257,16 +257,15 @@ def _input_shape(rows: Examples) -> tuple[int, ...]:
     return (side, side, 3)
 
 
-def _devices(recipe: HeadRecipe | NetworkRecipe, tf: Any) -> Any:
+def _devices(recipe: HeadRecipe | NetworkRecipe) -> Any:
     """Return where to build and train: on all GPUs together where there are several."""
-    keras = frameworks.load_keras()
-    gpus = tf.config.list_physical_devices("GPU")
+    keras, gpus = frameworks.load_keras(), frameworks.list_gpus()
     mixed = isinstance(recipe, NetworkRecipe) and recipe.precision == "mixed"
     if mixed and not gpus:
         logger.info("train: mixed precision is slower without a GPU; computing in float32")
     # Set in either case: the policy outlives a training in the same process.
     keras.mixed_precision.set_dtype_policy("mixed_float16" if mixed and gpus else "float32")
-    return tf.distribute.MirroredStrategy().scope() if len(gpus) > 1 else nullcontext()
+    return frameworks.mirror(tuple(gpus)).scope() if len(gpus) > 1 else nullcontext()
 
 
 def class_weights(labels: Sequence[str], classes: Sequence[str], method: str) -> dict[str, float]:

@@ -458,6 +458,52 @@ def n_epochs_of(partial):
         return 0
 
 
+# -- several devices -------------------------------------------------------------------------------
+
+
+ON_TWO_DEVICES = """
+import sys
+from pathlib import Path
+import tensorflow as tf
+from stages.core import backbones, frameworks
+from tests.core import test_networks, test_training as tests
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+frameworks.list_gpus = lambda: ["CPU:0", "CPU:1"]
+backbones.build = test_networks.made_base
+print(frameworks.mirror(("CPU:0", "CPU:1")).num_replicas_in_sync)
+tests.train_two(Path(sys.argv[1]))
+"""
+
+
+def train_two(folder):
+    """A head, and a network of two steps: two trainings, each with a state of its own."""
+    for name, recipe in {"head": make_head(epochs=2), "network": long_recipe()}.items():
+        training_of_it = fit(recipe, partial=folder / name / "state")
+        saved(training_of_it.model, folder / name / "model")
+        training_of_it.history.to_json(folder / name / "history.json")
+        assert not fit(recipe, partial=folder / name / "state").seconds
+
+
+def test_two_devices_learn_what_one_does(small_base, tmp_path):
+    """Two CPU devices stand in for two GPUs; one training after the other in the same process."""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", ON_TWO_DEVICES, str(tmp_path / "two")],
+        env=os.environ | {"PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "2"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == "2\n"
+    train_two(tmp_path / "one")
+    for name in ("head", "network"):
+        one, two = (pd.read_json(tmp_path / n / name / "history.json") for n in ("one", "two"))
+        assert len(one) == len(two)
+        assert abs(one["loss"].iloc[0] - two["loss"].iloc[0]) < 0.1
+        assert abs(one["val_loss"].iloc[-1] - two["val_loss"].iloc[-1]) < 0.1
+    assert models.load(tmp_path / "two" / "network" / "model").classes == CLASSES
+
+
 # -- clear errors ----------------------------------------------------------------------------------
 
 
