@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from stages.core import (
     combining,
+    frameworks,
     models,
     networks,
     progress,
@@ -502,6 +503,26 @@ def test_two_devices_learn_what_one_does(small_base, tmp_path):
         assert abs(one["loss"].iloc[0] - two["loss"].iloc[0]) < 0.1
         assert abs(one["val_loss"].iloc[-1] - two["val_loss"].iloc[-1]) < 0.1
     assert models.load(tmp_path / "two" / "network" / "model").classes == CLASSES
+
+
+def test_mixed_precision_where_there_is_a_gpu_and_never_without(small_base, monkeypatch, tmp_path):
+    """A CPU stands in for the GPU: halves within, pixels and probabilities in full."""
+    recipe = make_network(Step(train="all", epochs=2, schedule="constant"), precision="mixed")
+    test = make_pixels(12, 2)[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(frameworks, "list_gpus", lambda: ["CPU:0"])
+        mixed = fit(recipe).model
+    kinds = {layer.name: layer.compute_dtype for layer in mixed.network.layers}
+    assert "float16" in kinds.values()
+    assert kinds[mixed.network.layers[-1].name] == "float32"
+    models.save(mixed, tmp_path / "model")
+    answers = models.predict_images(mixed, test)
+    pd.testing.assert_frame_equal(
+        models.predict_images(models.load(tmp_path / "model"), test), answers, check_exact=True
+    )
+    plain = fit(recipe).model
+    assert {layer.compute_dtype for layer in plain.network.layers} == {"float32"}
+    assert np.abs(models.predict_images(plain, test) - answers).to_numpy().max() < 0.05
 
 
 # -- clear errors ----------------------------------------------------------------------------------
