@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -384,7 +385,7 @@ def epochs_run(recipe, partial, **given):
 
 
 def test_the_state_of_another_training_is_not_taken_up(tmp_path, monkeypatch):
-    """Other settings, seed, labels or code: the epoch is run again; the same: it is not."""
+    """Other settings, seed, labels, rows or code: the epoch is run again; the same: it is not."""
     recipe, state = make_head(epochs=1), tmp_path / "state"
     valid = make_rows(24, 1)
     assert epochs_run(recipe, state) == 1
@@ -394,6 +395,11 @@ def test_the_state_of_another_training_is_not_taken_up(tmp_path, monkeypatch):
     assert epochs_run(recipe, state) == 1
     assert epochs_run(recipe, state, valid=(valid[0], np.roll(valid[1], 1))) == 1
     assert epochs_run(recipe, state) == 1
+    for part, (rows, codes) in {"train": make_rows(60), "valid": valid}.items():
+        x = rows.x.copy()
+        x[len(x) // 2 + 1, 0] += 1
+        assert epochs_run(recipe, state, **{part: (replace(rows, x=x), codes)}) == 1
+        assert epochs_run(recipe, state) == 1
     (tmp_path / "code").mkdir()
     (tmp_path / "code/training.py").write_text("# another version")
     monkeypatch.setattr(progress, "__file__", str(tmp_path / "code/progress.py"))
@@ -506,7 +512,7 @@ def test_two_devices_learn_what_one_does(small_base, tmp_path):
 
 
 def test_mixed_precision_where_there_is_a_gpu_and_never_without(small_base, monkeypatch, tmp_path):
-    """A CPU stands in for the GPU: halves within, pixels and probabilities in full."""
+    """A CPU stands in for the GPU: halves within, probabilities in full."""
     recipe = make_network(Step(train="all", epochs=2, schedule="constant"), precision="mixed")
     test = make_pixels(12, 2)[0]
     with monkeypatch.context() as patch:
