@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from stages.core import fetching, hospitals, packing, smears
 from stages.core.errors import HospitalError, run_stage
-from stages.core.params import explain
+from stages.core.settings import explain
 from stages.core.store import replace_folder
 
 log = logging.getLogger(__name__)

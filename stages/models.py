@@ -4,12 +4,11 @@ python -m stages.models [RECIPE]
 """
 
 import argparse
-import difflib
 import sys
 from functools import partial
 
 from stages.core import catalogue, listing, params, recipes, taxonomy
-from stages.core.errors import ModelError, run_stage
+from stages.core.errors import ModelError, did_you_mean, run_stage
 
 
 def main(asked: str | None) -> None:
@@ -19,7 +18,8 @@ def main(asked: str | None) -> None:
     """
     rule = params.load("taxonomy", "features", "weights_dir", "models")
     replays = catalogue.read()
-    names = list(rule.models) if asked is None else [_find(asked, list(rule.models))]
+    models = recipes.read_all(rule.models)
+    names = list(models) if asked is None else [_find(asked, list(models))]
     known: list[catalogue.Counted] = []
 
     def count(recipe: recipes.AnyRecipe, taxonomy_name: str) -> list[catalogue.Counted]:
@@ -36,19 +36,18 @@ def main(asked: str | None) -> None:
     _say(listing.head_lines())
     for name in names:
         using = [replay for replay in replays if replay.recipe == name]
-        counted = count(rule.models[name], using[0].changed.taxonomy if using else rule.taxonomy)
+        counted = count(models[name], using[0].changed.taxonomy if using else rule.taxonomy)
         rows = [replay.row for replay in using]
-        _say(listing.recipe_lines(name, rule.models[name], counted, rows))
+        _say(listing.recipe_lines(name, models[name], counted, rows))
     for replay in replays:
         if replay.recipe in names:
-            counted = count(replay.changed.recipe, replay.changed.taxonomy) if asked else []
+            counted = count(replay.built, replay.changed.taxonomy) if asked else []
             _say(["", *listing.replay_lines(replay, counted)])
 
 
 def _find(name: str, known: list[str]) -> str:
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, known)
         raise ModelError(
             f"{name!r} is not under models: in params.yaml.{hint} Known: {', '.join(known)}."
         )

@@ -7,6 +7,7 @@ import pandas as pd
 
 from stages.core import decoding, examples, grouping, params, sheets, suspicion
 from stages.core.errors import run_stage
+from stages.core.settings import seed_for
 from stages.core.store import write_bytes, write_metrics
 from stages.core.tables import IMAGES, SPLIT, SUSPECTS
 
@@ -23,7 +24,7 @@ def main() -> None:
     hospitals = [name for name in rule.hospitals if (images["hospital"] == name).any()]
     views = examples.read_features(hospitals, images["image_id"], plain_only=True)
     features = suspicion.average_views(views.image_ids, views.x)
-    seed = params.seed_for(rule.seed, "suspects")
+    seed = seed_for(rule.seed, "suspects")
     verdicts = suspicion.predict_out_of_fold(features, images, seed)
     suspects = suspicion.find_suspects(verdicts, images)
     content = suspicion.report(verdicts, suspects, images)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from stages.core import backbones, examples, models, params, store, training
+from stages.core import backbones, examples, models, params, recipes, store, training
 from stages.core.errors import run_stage
 from stages.core.recipes import AnyRecipe, CascadeRecipe, EnsembleRecipe, NetworkRecipe
+from stages.core.settings import seed_for
 
 MODEL_FOLDER = Path("data/model")
 PARTIAL_FOLDER = Path("data/model.partial")  # what a killed training has reached
@@ -20,7 +21,7 @@ EPOCHS_FILE = Path("metrics/timing/train_epochs.csv")
 def main() -> None:
     """Train, and keep the weights with what was seen on the way."""
     chosen = params.load("hospitals", "inputs", "model", "models", "seed", "weights_dir")
-    recipe, rule = chosen.recipe, chosen.inputs
+    recipe, rule = recipes.choose(chosen.model, chosen.models), chosen.inputs
     split = examples.read_split(["train", "valid"]).set_index("image_id")
     parts = {part: split[split["part"] == part] for part in ("train", "valid")}
     rows = {
@@ -34,7 +35,7 @@ def main() -> None:
         split["label"],
         sorted(set(parts["train"]["label"])),
         rule,
-        params.seed_for(chosen.seed, "train"),
+        seed_for(chosen.seed, "train"),
         chosen.weights_dir,
         PARTIAL_FOLDER,
     )

@@ -3,7 +3,6 @@
 Every one takes pixels RGB 0..255 and prepares them itself.
 """
 
-import difflib
 import os
 import re
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stages.core import frameworks, lite0, pretrained, store, vit
-from stages.core.errors import ModelError
+from stages.core.errors import ModelError, did_you_mean
 
 Mode = Literal["caffe", "tf", "torch", "inside"]
 
@@ -69,6 +68,7 @@ for _n in range(8):
     APPLICATIONS[f"efficientnetb{_n}"] = Application(
         f"EfficientNetB{_n}", "inside", 32, f"efficientnetb{_n}_notop.h5"
     )
+NAMES = ("efficientnet_lite0", *sorted(APPLICATIONS), *sorted(vit.PATCHES))
 
 
 def build(
@@ -79,7 +79,7 @@ def build(
     Parameters
     ----------
     name : str
-        One of `params.BackboneName`.
+        One of `NAMES`.
     size : int
         Side of the square input, px.
     weights : {"imagenet", "none"}
@@ -174,6 +174,11 @@ def load_extractor(name: str, size: int, layers: Sequence[str], weights_dir: str
 
 def _build(name: str, size: int) -> Any:
     """Build the flat graph of a backbone, with drawn weights."""
+    if name not in NAMES:
+        raise ModelError(
+            f"there is no backbone {name!r}.{did_you_mean(name, NAMES)} Correct features.backbone "
+            f"in params.yaml. Known: {', '.join(NAMES)}."
+        )
     application = APPLICATIONS.get(name)
     smallest = application.min_size if application else MIN_SIZE
     if size < smallest:
@@ -313,8 +318,7 @@ def _find_end(network: Any, layer: str) -> Any:
     if inside := [name for name in names if name.startswith(f"{layer}_")]:
         return network.get_layer(inside[-1]).output
     known = lite0.LAYERS if network.name == "efficientnet_lite0" else ("top", *names)
-    near = difflib.get_close_matches(layer, known, n=3, cutoff=0.4)
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    hint = did_you_mean(layer, known, 3, 0.4)
     raise ModelError(
         f"{network.name} has no layer {layer!r}.{hint} Correct features.layers in params.yaml."
     )

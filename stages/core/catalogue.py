@@ -7,7 +7,6 @@ theirs have in common. A row and its protocol together are one command.
 
 import copy
 import csv
-import difflib
 import io
 import itertools
 import re
@@ -20,7 +19,7 @@ from typing import Any, NoReturn
 import yaml
 
 from stages.core import backbones, combining, hospitals, networks, params, taxonomy
-from stages.core.errors import ModelError, PipelineError
+from stages.core.errors import ModelError, PipelineError, did_you_mean
 from stages.core.params import FeaturesParams, Params
 from stages.core.recipes import (
     AnyRecipe,
@@ -29,7 +28,10 @@ from stages.core.recipes import (
     EnsembleRecipe,
     HeadRecipe,
     NetworkRecipe,
+    choose,
+    read_all,
 )
+from stages.core.settings import read_yaml
 
 REPLAYS_FILE = Path("data/replays.csv")
 PROTOCOLS_FILE = Path("data/protocols.csv")
@@ -103,6 +105,11 @@ class Replay:
     not_run: str
     n_classes: int
     changed: Params
+
+    @property
+    def built(self) -> AnyRecipe:
+        """The recipe as the command has it."""
+        return choose(self.changed.model, self.changed.models)
 
     @property
     def addition(self) -> list[str]:
@@ -206,8 +213,8 @@ def _inside(place: Any, name: str, setting: str) -> Any:
         return place[name]
     known = [str(key) for key in place] if isinstance(place, dict) else []
     raise ModelError(
-        f"{setting!r}: {name!r} is not written in params.yaml.{_hint(name, known)} Correct it, or "
-        "put a + before the key to add it."
+        f"{setting!r}: {name!r} is not written in params.yaml.{did_you_mean(name, known)} "
+        "Correct it, or put a + before the key to add it."
     )
 
 
@@ -230,8 +237,8 @@ def read() -> list[Replay]:
     content, which is parsed; its taxonomy and hospitals are looked up. What it needs besides,
     pictures and published weights, is found out by the run.
     """
-    content = params.read_yaml(params.PARAMS_FILE)
-    models = params.parse(content).models
+    content = read_yaml(params.PARAMS_FILE)
+    models = read_all(params.parse(content).models)
     protocols = _read_protocols()
     checked: set[str] = set()
     replays: dict[str, Replay] = {}
@@ -324,7 +331,7 @@ def _look_up(changed: Params, checked: set[str]) -> int:
             hospitals.load(name)
             checked.add(name)
     classes = taxonomy.read_taxonomy(changed.taxonomy, "taxonomy").classes
-    recipe = changed.recipe
+    recipe = choose(changed.model, changed.models)
     if isinstance(recipe, CascadeRecipe):
         combining.require_groups(classes, recipe.groups)
     return len(classes)
@@ -393,12 +400,7 @@ def _require_name(where: str, column: str, name: str, rule: str, taken: Iterable
 
 def _require_known(where: str, column: str, name: str, known: Iterable[str]) -> None:
     if name not in known:
-        _refuse(where, f"{column} {name!r} is unknown.{_hint(name, known)} Correct it")
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+        _refuse(where, f"{column} {name!r} is unknown.{did_you_mean(name, known)} Correct it")
 
 
 def _refuse(where: str, text: str) -> NoReturn:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from stages.core import morphology, reduction, store
 from stages.core.errors import ModelError, name_some
 from stages.core.estimators import KINDS, Codes
-from stages.core.params import seed_for
 from stages.core.recipes import ClassifierRecipe, ClassifierSettings
 from stages.core.reduction import Array, Arrays, Floats, Layout
+from stages.core.settings import seed_for
 
 FILE = "classifier.npz"
 GREY_UNIT = 3 * 255

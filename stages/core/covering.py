@@ -8,7 +8,7 @@ import pandas as pd
 
 from stages.core.errors import TableError, name_some
 from stages.core.intervals import describe_share
-from stages.core.params import seed_for
+from stages.core.settings import seed_for
 
 MIN_CONFIDENT = 10  # calls: below, no hospital is flagged or cleared
 MOST = 0.5  # of the confident calls: a hospital where more of them survive is flagged

@@ -22,7 +22,7 @@ from stages.core.cells import (
     fill,
     outline,
 )
-from stages.core.groups import Group
+from stages.core.settings import Group
 
 Colour = Annotated[
     list[Annotated[int, Field(ge=1, le=255)]], Field(min_length=3, max_length=3)

@@ -11,12 +11,13 @@ PipelineError            anything below: where, what, way out
 `-- ModelError           a recipe, its weights or its training is wrong
 """
 
+import difflib
 import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 MAX_NAMED = 5
@@ -72,6 +73,12 @@ def name_some(names: Sequence[str]) -> str:
     shown = ", ".join(names[:MAX_NAMED])
     more = len(names) - MAX_NAMED
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def did_you_mean(name: str, known: Iterable[str], n: int = 1, cutoff: float = 0.6) -> str:
+    """Return " Did you mean 'X'?" with the nearest known names, or nothing where none is near."""
+    near = difflib.get_close_matches(name, list(known), n, cutoff)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def run_stage(main: Callable[..., None], *arguments: str) -> None:

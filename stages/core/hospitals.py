@@ -1,7 +1,6 @@
 """data/hospitals.yaml: where a hospital's archives come from, and what its paths and tables say."""
 
 import csv
-import difflib
 import io
 import re
 from collections.abc import Iterator, Mapping
@@ -11,9 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from stages.core.errors import HospitalError, name_some
-from stages.core.groups import Group
-from stages.core.params import explain, read_yaml
+from stages.core.errors import HospitalError, did_you_mean, name_some
+from stages.core.settings import Group, explain, read_yaml
 
 LEFT_BEHIND = ("__macosx", "thumbs.db", "desktop.ini")
 HOSPITALS_FILE = Path("data/hospitals.yaml")
@@ -76,8 +74,7 @@ class Layout(Group):
                 raise ValueError(f"tables, match: {rule.match!r} is no group of image")
         for name in [*self.constants, *(fact for rule in self.tables for fact in rule.columns)]:
             if name not in FACTS_IN_PATHS:
-                near = difflib.get_close_matches(name, FACTS_IN_PATHS, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(name, FACTS_IN_PATHS)
                 raise ValueError(
                     f"{name!r} is no fact of a picture.{hint} Known: {', '.join(FACTS_IN_PATHS)}"
                 )
@@ -132,8 +129,7 @@ def load(name: str) -> Hospital:
     """
     blocks = read_yaml(HOSPITALS_FILE)
     if name not in blocks:
-        near = difflib.get_close_matches(name, blocks, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, blocks)
         raise HospitalError(
             f"{HOSPITALS_FILE} has no block {name!r}.{hint} Correct hospitals: in params.yaml, "
             f"or add the block (README, 'Add your hospital'). Known: {', '.join(blocks)}."

@@ -1,13 +1,12 @@
 """Published label -> cell type -> class of the chosen taxonomy, with a reason for every drop."""
 
-import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from stages.core.errors import ParamsError, TableError
+from stages.core.errors import ParamsError, TableError, did_you_mean
 from stages.core.taxonomy import COARSE, Taxonomy, to_cell_type, to_label
 
 
@@ -21,8 +20,7 @@ def require_partial_known(partial: Sequence[str], hospitals: Sequence[str]) -> N
     """
     for name in partial:
         if name not in hospitals:
-            near = difflib.get_close_matches(name, hospitals, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, hospitals)
             raise ParamsError(
                 f"params.yaml, partial: {name!r} is not in hospitals.{hint} Take it out, or "
                 f"correct it; hospitals: {', '.join(hospitals)}."

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from stages.core import classifiers, combining, networks, pretrained
 from stages.core.errors import ModelError
-from stages.core.groups import Group
 from stages.core.params import InputsParams
 from stages.core.recipes import (
     AnyRecipe,
@@ -23,6 +22,7 @@ from stages.core.recipes import (
     HeadRecipe,
     NetworkRecipe,
 )
+from stages.core.settings import Group
 
 PREDICT_BATCH = 64
 CARD = "card.json"

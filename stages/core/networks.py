@@ -1,12 +1,11 @@
 """The networks that are trained: from scratch, a backbone with a head, a head on features."""
 
-import difflib
 from typing import Any
 
 import numpy as np
 
 from stages.core import backbones, frameworks
-from stages.core.errors import ModelError
+from stages.core.errors import ModelError, did_you_mean
 from stages.core.recipes import HeadRecipe, NetworkRecipe
 
 STANDARDISE = "standardise"
@@ -211,8 +210,7 @@ def _find_layer(names: list[str], train: str) -> int:
         if name.startswith(train) and not name[len(train)].isdigit():
             return place
     blocks = sorted({name.split("_")[0] for name in names}, key=len)
-    near = difflib.get_close_matches(train, [*names, *blocks], n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    hint = did_you_mean(train, [*names, *blocks], 3, 0.5)
     raise ModelError(
         f"the network has no layer or block {train!r}.{hint} Correct train in the recipe's steps; "
         "it takes all, head, or a layer's name or its start."

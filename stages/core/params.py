@@ -1,24 +1,12 @@
 """params.yaml as one typed, frozen object; a wrong key or value ends with one line naming it."""
 
-import difflib
-import hashlib
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from stages.core.errors import ParamsError
-from stages.core.groups import BackboneName, Fraction, Group, Name
-from stages.core.recipes import (
-    AnyRecipe,
-    CascadeRecipe,
-    ClassifierRecipe,
-    EnsembleRecipe,
-    HeadRecipe,
-    NetworkRecipe,
-)
+from stages.core.errors import ParamsError, did_you_mean
+from stages.core.settings import Fraction, Group, Name, explain, read_yaml
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -64,7 +52,7 @@ class InputsParams(Group):
 class FeaturesParams(Group):
     """Which frozen network looks at the prepared input, and how often."""
 
-    backbone: BackboneName
+    backbone: Name
     size: Annotated[int, Field(ge=32, le=512)]
     layers: Annotated[list[Name], Field(min_length=1)]
     augmented_views: Annotated[int, Field(ge=0, le=50)]
@@ -124,7 +112,7 @@ class Params(Group):
     split: SplitParams
     probe: ProbeParams
     model: Name
-    models: dict[Name, AnyRecipe]
+    models: dict[Name, dict[str, Any]]
     evaluate: EvaluateParams
     cover: CoverParams
 
@@ -135,13 +123,6 @@ class Params(Group):
         _require_known("split.train_hospitals", self.split.train_hospitals, self.hospitals)
         _require_known("model", [self.model], list(self.models))
         return self
-
-    @property
-    def recipe(
-        self,
-    ) -> HeadRecipe | NetworkRecipe | ClassifierRecipe | CascadeRecipe | EnsembleRecipe:
-        """The chosen entry of `models`."""
-        return self.models[self.model]
 
 
 def load(*groups: str) -> Params:
@@ -169,38 +150,6 @@ def load(*groups: str) -> Params:
     )
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML whose 1e-5 is a number: DVC writes small numbers so, and PyYAML reads them as text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+\Z"),
-    list("-+0123456789"),
-)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError:
-        raise ParamsError(
-            f"{path} is not here. Run from the project's top folder, which holds it."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ParamsError(
-            f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}. "
-            "Save it as UTF-8."
-        ) from None
-    except yaml.YAMLError as error:
-        text = " ".join(str(error).split())
-        raise ParamsError(f"{path} is not YAML: {text}. Mend that line.") from None
-    if not isinstance(content, dict):
-        raise ParamsError(f"{path} must hold 'key: value' lines at its top.")
-    return content
-
-
 def parse(content: dict[str, Any]) -> Params:
     """Turn the content of params.yaml into `Params`; the first fault becomes one line."""
     try:
@@ -209,83 +158,8 @@ def parse(content: dict[str, Any]) -> Params:
         raise ParamsError(f"{PARAMS_FILE}, {explain(error, Params)}") from None
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Say one validation fault in a line: key, what is wrong, what it got, nearest valid name."""
-    fault = error.errors()[0]
-    full = [str(part) for part in fault["loc"]]
-    # Below a recipe's name pydantic puts its kind into the path; nobody wrote it there.
-    place = [part for part, kind in _mark_kinds(full) if kind is None]
-    key = ".".join(place) or "top level"
-    if fault["type"] == "extra_forbidden":
-        known = _fields_at(model, full[:-1])
-        near = difflib.get_close_matches(place[-1], known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"{key}: unknown key.{hint} Known here: {', '.join(sorted(known))}."
-    if fault["type"] == "missing":
-        return f"{key}: is missing. Add it; a fresh clone shows its meaning and legal values."
-    if fault["type"] == "value_error":
-        text = str(fault["msg"]).removeprefix("Value error, ")
-        return f"{key}: {text}." if place else f"{text}."
-    if fault["type"] == "union_tag_invalid":
-        known = [name.strip("'") for name in fault["ctx"]["expected_tags"].split(", ")]
-        near = difflib.get_close_matches(fault["ctx"]["tag"], known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"{key}.kind: {fault['ctx']['tag']!r} is unknown.{hint} Known: {', '.join(known)}."
-    if fault["type"] == "union_tag_not_found":
-        return f"{key}.kind: is missing. Add it; a fresh clone shows its meaning and legal values."
-    expected = str(fault["msg"])
-    is_about_input = expected.startswith("Input ")
-    expected = expected.removeprefix("Input ") if is_about_input else expected
-    expected = f"it {expected}" if is_about_input else expected[0].lower() + expected[1:]
-    return f"{key}: got {fault['input']!r}; {expected}."
-
-
-def seed_for(seed: int, *names: str) -> int:
-    """Derive a seed from the experiment's seed and the name of the thing, never from order."""
-    text = "/".join([str(seed), *names])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-
-
 def _require_known(key: str, names: list[str], known: list[str]) -> None:
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{key}: {name!r} is unknown.{hint} Known: {', '.join(known)}")
-
-
-def _mark_kinds(place: list[str]) -> list[tuple[str, type[BaseModel] | None]]:
-    """Pair each part of a path with the recipe that it stands for, where it is a kind's name."""
-    kinds: dict[str, type[BaseModel]] = {
-        "head": HeadRecipe,
-        "network": NetworkRecipe,
-        "classifier": ClassifierRecipe,
-        "cascade": CascadeRecipe,
-        "ensemble": EnsembleRecipe,
-    }
-    marked: list[tuple[str, type[BaseModel] | None]] = []
-    for depth, part in enumerate(place):
-        before = place[:depth]
-        is_kind = place[0] == "models" and (
-            depth == 2
-            or before[3:] in (["first"], ["second"])
-            or (before[3:4] == ["members"] and depth == 5)
-        )
-        marked.append((part, kinds.get(part) if is_kind else None))
-    return marked
-
-
-def _fields_at(model: type[BaseModel], place: list[str]) -> list[str]:
-    current: type[BaseModel] = model
-    for part, kind in _mark_kinds(place):
-        if kind is not None:
-            current = kind
-            continue
-        field = current.model_fields.get(part)
-        if field is None:  # a name or number inside of a mapping or list
-            continue
-        inside = [field.annotation, *get_args(field.annotation)]
-        groups = [k for k in inside if isinstance(k, type) and issubclass(k, BaseModel)]
-        if groups:
-            current = groups[0]
-    return list(current.model_fields)
+            near = did_you_mean(name, known)
+            raise ValueError(f"{key}: {name!r} is unknown.{near} Known: {', '.join(known)}")

@@ -1,11 +1,16 @@
 """The recipes of params.yaml: what a model is made of and how it learns, each kind typed."""
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NoReturn, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from stages.core.groups import BackboneName, Fraction, Group, Name, Share
+from stages.core import backbones
+from stages.core.errors import ParamsError, did_you_mean
+from stages.core.settings import Fraction, Group, Name, Share, explain
 
+FROM_SCRATCH = ("lenet", "plain_cnn")
+NETWORKS = (*FROM_SCRATCH, *backbones.NAMES)
 ClassWeights = Literal["none", "balanced", "binary", "sqrt"]
 
 
@@ -141,7 +146,7 @@ class NetworkRecipe(Group):
     """A network that learns from pixels: from scratch, or a backbone with a head of its own."""
 
     kind: Literal["network"]
-    network: Literal["lenet", "plain_cnn", BackboneName]
+    network: Name
     size: Annotated[int, Field(ge=32, le=1024)]
     weights: Literal["imagenet", "none"] = "none"
     hidden: list[Annotated[int, Field(ge=1)]] = []
@@ -168,6 +173,14 @@ class NetworkRecipe(Group):
         """Whether it learns from stored features, not from pixels."""
         return False
 
+    @field_validator("network")
+    @classmethod
+    def _is_known(cls, given: str) -> str:
+        if given not in NETWORKS:
+            hint = did_you_mean(given, NETWORKS)
+            raise ValueError(f"{given!r} is unknown.{hint} Known: {', '.join(NETWORKS)}")
+        return given
+
     @field_validator("steps", mode="before")
     @classmethod
     def _name_steps(cls, given: Any) -> Any:
@@ -181,9 +194,9 @@ class NetworkRecipe(Group):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.network in ("lenet", "plain_cnn") and self.weights != "none":
+        if self.network in FROM_SCRATCH and self.weights != "none":
             raise ValueError(f"{self.network} has no ImageNet weights; set weights to none")
-        if self.then is not None and not (self.hidden or self.network in ("lenet", "plain_cnn")):
+        if self.then is not None and not (self.hidden or self.network in FROM_SCRATCH):
             raise ValueError("then takes the output of the first hidden layer; hidden is empty")
         return self
 
@@ -205,7 +218,10 @@ Single = Annotated[HeadRecipe | NetworkRecipe | ClassifierRecipe, Field(discrimi
 
 
 class CascadeRecipe(Group):
-    """A model of coarse classes, and one of the classes inside some of them, asked when needed."""
+    """A model of coarse classes, and one of the classes inside some of them, asked when needed.
+
+    params.yaml names both by their entries; here they stand in full.
+    """
 
     kind: Literal["cascade"]
     groups: Annotated[dict[Name, Annotated[list[Name], Field(min_length=2)]], Field(min_length=1)]
@@ -226,7 +242,10 @@ class CascadeRecipe(Group):
 
 
 class EnsembleRecipe(Group):
-    """Several models whose probabilities are averaged."""
+    """Several models whose probabilities are averaged.
+
+    params.yaml lists the names of their entries; here they stand in full.
+    """
 
     kind: Literal["ensemble"]
     members: Annotated[dict[Name, Single], Field(min_length=2)]
@@ -236,3 +255,87 @@ AnyRecipe = Annotated[
     HeadRecipe | NetworkRecipe | ClassifierRecipe | CascadeRecipe | EnsembleRecipe,
     Field(discriminator="kind"),
 ]
+KINDS: dict[str, type[Group]] = {
+    "head": HeadRecipe,
+    "network": NetworkRecipe,
+    "classifier": ClassifierRecipe,
+    "cascade": CascadeRecipe,
+    "ensemble": EnsembleRecipe,
+}
+OF_OTHERS = ("cascade", "ensemble")
+
+
+def read_all(models: Mapping[str, Mapping[str, Any]]) -> dict[str, AnyRecipe]:
+    """Check all of ``models:`` and put the members of cascades and ensembles in their places.
+
+    Parameters
+    ----------
+    models : mapping of str to mapping
+        As it stands in params.yaml.
+
+    Returns
+    -------
+    dict of str to recipe
+        In the same order; a member is the very entry that was named.
+
+    Raises
+    ------
+    ParamsError
+        The first fault, in one line that names its key.
+    """
+    singles: dict[str, Any] = {}
+    for name, entry in models.items():
+        kind = entry.get("kind")
+        if kind not in KINDS:
+            hint = did_you_mean(str(kind), KINDS)
+            said = f"{kind!r} is unknown.{hint}" if kind else "is missing."
+            _refuse(f"{name}.kind", f"{said} Known: {', '.join(KINDS)}.")
+        if kind not in OF_OTHERS:
+            singles[name] = _read(name, entry)
+    found: dict[str, Any] = {
+        name: singles.get(name) or _read(name, _place_members(name, entry, singles))
+        for name, entry in models.items()
+    }
+    return found
+
+
+def choose(model: str, models: Mapping[str, Mapping[str, Any]]) -> AnyRecipe:
+    """Return the entry of ``models:`` that ``model:`` names; errors as `read_all`."""
+    return read_all(models)[model]
+
+
+def _read(name: str, entry: Mapping[str, Any]) -> Any:
+    kind = KINDS[entry["kind"]]
+    try:
+        return kind.model_validate(dict(entry))
+    except ValidationError as error:
+        raise ParamsError(f"params.yaml, {explain(error, kind, f'models.{name}')}") from None
+
+
+def _place_members(
+    name: str, entry: Mapping[str, Any], singles: Mapping[str, Any]
+) -> dict[str, Any]:
+    placed = dict(entry)
+    if entry["kind"] == "cascade":
+        for key in ("first", "second"):
+            if key in entry:
+                placed[key] = _find(f"{name}.{key}", str(entry[key]), singles)
+    elif "members" in entry:
+        given = entry["members"]
+        names = [str(one) for one in given] if isinstance(given, list) else []
+        if len(set(names)) < max(2, len(names)):
+            _refuse(f"{name}.members", f"got {given!r}; it takes two or more names, each once.")
+        placed["members"] = {one: _find(f"{name}.members", one, singles) for one in names}
+    return placed
+
+
+def _find(key: str, name: str, singles: Mapping[str, Any]) -> Any:
+    if name not in singles:
+        hint = did_you_mean(name, singles)
+        known = ", ".join(singles)
+        _refuse(key, f"{name!r} is no recipe of a single model.{hint} Known: {known}.")
+    return singles[name]
+
+
+def _refuse(place: str, text: str) -> NoReturn:
+    raise ParamsError(f"params.yaml, models.{place}: {text}")

@@ -3,7 +3,6 @@
 A scheme is one column of classes. ``before`` and ``after`` name the two that are compared.
 """
 
-import difflib
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.core.errors import HospitalError, name_some
+from stages.core.errors import HospitalError, did_you_mean, name_some
 from stages.core.taxonomy import Taxonomy
 
 SCHEMES = ("before", "after")
@@ -52,8 +51,7 @@ def name_hospital(before: str, after: str, hospitals: Sequence[str]) -> str:
             "Compare two versions of one."
         )
     if first not in hospitals:
-        near = difflib.get_close_matches(first, hospitals, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(first, hospitals)
         raise HospitalError(
             f"{before} is the label map of {first!r}, which is not in hospitals of params.yaml."
             f"{hint} Known: {', '.join(hospitals)}."

@@ -1,9 +1,8 @@
 """Files as they were at a Git revision or in a DVC experiment, read without checking it out."""
 
-import difflib
 import subprocess
 
-from stages.core.errors import PipelineError
+from stages.core.errors import PipelineError, did_you_mean
 
 EXPERIMENTS = "refs/exps"  # refs/exps/<2 digits of the baseline>/<the others>/<name>, as DVC has it
 
@@ -44,7 +43,7 @@ def read_at(reference: str) -> str:
     content = _git("cat-file", "blob", f"{commit}:./{path}")
     if content is None:
         listed = _git("ls-tree", "-r", "--name-only", "-z", commit) or b""
-        near = _nearest(path, listed.decode("utf-8", "replace").split("\0"))
+        near = did_you_mean(path, listed.decode("utf-8", "replace").split("\0"))
         raise PipelineError(f"{reference}: {revision} holds no file {path!r}.{near}")
     try:
         return content.decode("utf-8-sig")
@@ -77,8 +76,8 @@ def _find_commit(revision: str) -> str:
     branches = _git("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags") or b""
     known = [*branches.decode().split(), *(row.split("/")[-1] for row in experiments)]
     raise PipelineError(
-        f"{revision!r} is no commit, branch, tag or experiment here.{_nearest(revision, known)} "
-        "'git branch' and 'uv run dvc exp list' show the names."
+        f"{revision!r} is no commit, branch, tag or experiment here."
+        f"{did_you_mean(revision, known)} 'git branch' and 'uv run dvc exp list' show the names."
     )
 
 
@@ -106,8 +105,3 @@ def _git(*words: str) -> bytes | None:
     """Return what Git writes, or None where it fails."""
     done = subprocess.run(["git", *words], capture_output=True, check=False)
     return None if done.returncode else done.stdout
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""

@@ -19,7 +19,7 @@ from stages.core.intervals import (
     redraw,
 )
 from stages.core.metrics import METRICS, confusion, find_cells, macro_f1, score, score_classes
-from stages.core.params import seed_for
+from stages.core.settings import seed_for
 
 MIN_GROUPS = 2
 RANKED_BY = "macro_f1"  # the worst hospital is the one where the rarest class counts as any other

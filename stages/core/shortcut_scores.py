@@ -9,8 +9,8 @@ import pandas as pd
 from stages.core import contingency
 from stages.core.intervals import METHOD, Array, bounds, count_by_group, redraw
 from stages.core.metrics import METRICS
-from stages.core.params import seed_for
 from stages.core.probing import ASIDE, TOGETHER, Answers, Codes, Flags, Question, answer, ask
+from stages.core.settings import seed_for
 
 MIN_IMAGES = 10  # of a class, and of the others, before an alarm is raised
 MIN_GROUPS = 3  # the same in groups

@@ -17,9 +17,8 @@ from stages.core import store
 from stages.core.cells import CELL_TYPES, Bank, Plane, bank
 from stages.core.drawing import Look, Style, draw, encode, encode_anew, resize
 from stages.core.errors import HospitalError
-from stages.core.groups import Group
 from stages.core.parallel import map_ordered
-from stages.core.params import seed_for
+from stages.core.settings import Group, seed_for
 
 Count = Annotated[int, Field(ge=0, le=100_000)]
 ODD_BY = 6  # px, as the re-exported pictures of one published collection

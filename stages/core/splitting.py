@@ -9,7 +9,8 @@ import pandas as pd
 
 from stages.core.errors import SplitError, name_some
 from stages.core.leaks import LEAKY
-from stages.core.params import SplitParams, seed_for
+from stages.core.params import SplitParams
+from stages.core.settings import seed_for
 
 DRAWN = ("train", "valid", "test")
 SIDES = (*DRAWN, "unseen")

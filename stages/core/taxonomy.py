@@ -15,7 +15,7 @@ from typing import Literal
 
 import pandas as pd
 
-from stages.core.errors import MAX_NAMED, HospitalError
+from stages.core.errors import MAX_NAMED, HospitalError, did_you_mean
 
 LABELS_FOLDER = Path("data/labels")
 TAXONOMIES_FILE = Path("data/taxonomies.csv")
@@ -142,8 +142,7 @@ def read_taxonomy(name: str, asked: str = "params.yaml, taxonomy") -> Taxonomy:
     rows = _parse_rows(str(TAXONOMIES_FILE), read_text(TAXONOMIES_FILE), TAXONOMY_COLUMNS)
     known = list(dict.fromkeys(row["taxonomy"] for _, row in rows))
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, known)
         raise HospitalError(
             f"{asked}: {name!r} is not in {TAXONOMIES_FILE}.{hint} Known: {', '.join(known)}."
         )
@@ -363,8 +362,7 @@ def _read_only(where: str, row: Mapping[str, str], known: Iterable[str]) -> froz
 
 
 def _unknown_cell_type(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name, sorted(known))
     line = f"{VOCABULARY},cell_type,{name},{name},,"
     return (
         f"the cell type {name!r} is unknown.{hint} Correct it, or add '{line}' to "

@@ -15,7 +15,7 @@ from stages.core import classifiers, combining, frameworks, models, networks, st
 from stages.core.errors import ModelError, name_some
 from stages.core.examples import Examples, plain
 from stages.core.models import CompositeModel, Model, SingleModel
-from stages.core.params import InputsParams, seed_for
+from stages.core.params import InputsParams
 from stages.core.progress import Progress, fingerprint
 from stages.core.recipes import (
     AnyRecipe,
@@ -25,6 +25,7 @@ from stages.core.recipes import (
     HeadRecipe,
     NetworkRecipe,
 )
+from stages.core.settings import seed_for
 
 logger = logging.getLogger(__name__)
 

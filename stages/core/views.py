@@ -11,7 +11,8 @@ import numpy as np
 
 from stages.core import augmentation, decoding, inputs, parallel
 from stages.core.errors import TableError
-from stages.core.params import InputsParams, Params, seed_for
+from stages.core.params import InputsParams, Params
+from stages.core.settings import seed_for
 from stages.core.tables import IMAGES, QUALITY
 
 BATCH = 24  # views, at most: fast on one core, little memory, and the same on any machine

@@ -15,7 +15,8 @@ import pandas as pd
 from stages.core import frameworks, params, training
 from stages.core.examples import Examples
 from stages.core.params import InputsParams
-from stages.core.recipes import Augmentation, NetworkRecipe, Step
+from stages.core.recipes import Augmentation, NetworkRecipe, Step, choose
+from stages.core.settings import read_yaml
 
 SIZE = 112
 N_IMAGES = 1024
@@ -66,10 +67,12 @@ def time_fine_tuning(promise: str) -> None:
 
 def print_rates() -> None:
     """Print the views a second of the default recipe, with its augmentation, in each epoch."""
-    chosen = params.parse(params.read_yaml(params.PARAMS_FILE))
+    chosen = params.parse(read_yaml(params.PARAMS_FILE))
     step = Step(learning_rate=0.0006, epochs=EPOCHS, schedule="cosine")
     for size in (SIZE, 2 * SIZE):
-        recipe = chosen.models["lite0_finetuned"].model_copy(update={"size": size, "steps": [step]})
+        recipe = choose("lite0_finetuned", chosen.models).model_copy(
+            update={"size": size, "steps": [step]}
+        )
         margin = round(size / 4)
         side = size + 2 * margin
         shape = (N_TUNED, side, side, 3)

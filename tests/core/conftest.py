@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.core import backbones, params
+from stages.core import backbones, settings
 from tests.core.shipped import copy_project, read_replays
 from tests.core.test_networks import made_base
 from tests.projects import ROOT
@@ -29,4 +29,4 @@ def project(tmp_path, monkeypatch):
 
 @pytest.fixture
 def content():
-    return params.read_yaml(ROOT / "params.yaml")
+    return settings.read_yaml(ROOT / "params.yaml")

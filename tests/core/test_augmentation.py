@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.core import augmentation, inputs, params
+from stages.core import augmentation, inputs, recipes, settings
 from stages.core.augmentation import STRONG
+from stages.core.params import InputsParams
 from stages.core.recipes import Augmentation
 from tests.projects import ROOT
 
@@ -70,8 +71,8 @@ def test_strong_is_what_the_stored_features_were_made_with():
 
 def test_the_shipped_recipe_augments_as_strongly():
     """lite0_finetuned and the stored features see the same kind of views."""
-    shipped = params.parse(params.read_yaml(ROOT / "params.yaml"))
-    assert shipped.models["lite0_finetuned"].augment == STRONG
+    shipped = recipes.read_all(settings.read_yaml(ROOT / "params.yaml")["models"])
+    assert shipped["lite0_finetuned"].augment == STRONG
 
 
 @given(seeds)
@@ -202,7 +203,7 @@ def test_flips_alone_are_exact():
 def test_a_view_shows_the_real_surroundings(seed):
     """Cut from a wide picture, a view is what the one preparation gives for the same transform."""
     rgb, size, margin = textured(200), 48, 12
-    rule = params.InputsParams(
+    rule = InputsParams(
         crop="cell", scale="image", half_side=1.5, white_balance=["none"], hide="nothing"
     )
     place = inputs.Geometry((99.5, 99.5), 24.0, (230.0, 220.0, 200.0))

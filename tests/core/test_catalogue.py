@@ -7,7 +7,7 @@ import pytest
 from dvc.exceptions import InvalidArgumentError
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
-from stages.core import catalogue, params, recipes, taxonomy
+from stages.core import catalogue, params, recipes, settings, taxonomy
 from stages.core.catalogue import Count
 from stages.core.errors import ModelError, PipelineError
 from tests.core.shipped import edit
@@ -30,9 +30,7 @@ def test_every_recipe_has_a_source_or_is_ours(replays, content):
 
 def test_both_projects_are_there_with_the_number_that_each_chose(replays):
     """Every backbone that PyCell tried or wished to; the figures that the reports stand by."""
-    networks = {
-        replay.changed.recipe.network for replay in replays.values() if replay.project == "PyCell"
-    }
+    networks = {replay.built.network for replay in replays.values() if replay.project == "PyCell"}
     assert networks >= {
         "lenet", "plain_cnn", "vgg16", "densenet121", "inceptionv3", "mobilenetv2", "resnet50",
         "resnet101", "resnet152", "nasnetlarge", *(f"efficientnetb{k}" for k in range(8)),
@@ -72,7 +70,7 @@ def test_a_row_without_a_score_says_why_where_its_weights_are_not_to_be_had(repl
     """Of the published weights, those of VGG19 and MobileNetV2 are at hand."""
     for replay in replays.values():
         parts = catalogue.list_parts(
-            replay.changed.recipe, taxonomy.read_taxonomy(replay.changed.taxonomy).classes
+            replay.built, taxonomy.read_taxonomy(replay.changed.taxonomy).classes
         )
         wanted = {
             part.recipe.network
@@ -97,7 +95,7 @@ def test_a_command_does_what_dvc_makes_of_it(replays, content, tmp_path, row):
     words = [*replays[row].protocol.settings, f"model={replays[row].recipe}"]
     words += replays[row].settings
     apply_overrides(tmp_path / "params.yaml", words)
-    by_dvc = params.read_yaml(tmp_path / "params.yaml")
+    by_dvc = settings.read_yaml(tmp_path / "params.yaml")
     assert by_dvc == catalogue.change(content, words)
     assert params.parse(by_dvc) == replays[row].changed
 
@@ -229,17 +227,17 @@ def test_networks_have_the_published_numbers_of_weights(replays, row, total, lea
     """All weights, and in each step those that learn, of the recipe that the row names."""
     changed = replays[row].changed
     classes = taxonomy.read_taxonomy(changed.taxonomy).classes
-    [part] = catalogue.list_parts(changed.recipe, classes)
+    [part] = catalogue.list_parts(replays[row].built, classes)
     counts = catalogue.count(part, changed.features, None)
     assert {one.total for one in counts} == {total}
     assert [one.learning for one in counts] == learning
-    assert [one.step for one in counts] == [step.train for step in changed.recipe.steps]
+    assert [one.step for one in counts] == [step.train for step in replays[row].built.steps]
 
 
 def test_a_head_counts_the_stored_vector(content):
     """A mean, a spread and a weight for each class of block10's 112 and the head's 1280 values."""
     rule = params.parse(content)
-    [part] = catalogue.list_parts(rule.models["lite0_head"], list("abc"))
+    [part] = catalogue.list_parts(recipes.choose("lite0_head", rule.models), list("abc"))
     [found] = catalogue.count(part, rule.features, None)
     assert found == Count("all", 60, 2 * 1392 + 1393 * 3, 1393 * 3)
 
@@ -248,14 +246,17 @@ def test_a_cascade_has_eight_classes_and_then_six(replays):
     """Leukopy's: eight folders; then the five inside two of them, and others."""
     changed = replays["leukopy-cascade"].changed
     classes = taxonomy.read_taxonomy(changed.taxonomy).classes
-    parts = catalogue.list_parts(changed.recipe, classes)
+    parts = catalogue.list_parts(replays["leukopy-cascade"].built, classes)
     assert [(part.name, part.n_classes) for part in parts] == [("first", 8), ("second", 6)]
 
 
 def test_what_has_no_network_has_no_weights(content):
     rule = params.parse(content)
-    parts = catalogue.list_parts(rule.models["ensemble"], list("abcd"))
-    assert [(part.name, part.n_classes) for part in parts] == [("network", 4), ("trees", 4)]
+    parts = catalogue.list_parts(recipes.choose("ensemble", rule.models), list("abcd"))
+    assert [(part.name, part.n_classes) for part in parts] == [
+        ("lite0_finetuned", 4),
+        ("measures_trees", 4),
+    ]
     assert catalogue.count(parts[1], rule.features, None) == []
 
 

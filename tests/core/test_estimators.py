@@ -11,8 +11,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from stages.core import classifiers, estimators
-from stages.core.params import seed_for
 from stages.core.recipes import ClassifierSettings
+from stages.core.settings import seed_for
 from tests.core.clouds import (
     CLASSES,
     SEED,

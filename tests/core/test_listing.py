@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.core import catalogue, listing, params
+from stages.core import catalogue, listing, params, recipes
 from stages.core.catalogue import Count
 from tests.core.shipped import edit
 from tests.projects import ROOT
@@ -15,7 +15,9 @@ def at_root(monkeypatch):
 
 def test_every_recipe_is_described(content):
     rule = params.parse(content)
-    told = {name: listing.describe(recipe) for name, recipe in rule.models.items()}
+    told = {
+        name: listing.describe(recipe) for name, recipe in recipes.read_all(rule.models).items()
+    }
     assert told["vgg19"].startswith("vgg19, ImageNet weights, dense 1280, 640 (relu)")
     assert "from scratch" in told["efficientnetb3_scratch"]
     assert "brightness 0.1 to 2" in told["efficientnetb3_subclasses"]
@@ -32,7 +34,7 @@ def test_every_recipe_is_described(content):
 def test_a_recipe_is_laid_out_narrow(content):
     """Every step has its line; the numbers of weights stand below one another."""
     rule = params.parse(content)
-    recipe = rule.models["vgg19_block5"]
+    recipe = recipes.choose("vgg19_block5", rule.models)
     [part] = catalogue.list_parts(recipe, list("abc"))
     counts = [Count("head", 30, 123_456_789, 1_483_531), Count("block5", 26, 123_456_789, 9)]
     lines = listing.recipe_lines("vgg19_block5", recipe, [(part, counts)], ["a-row"] * 12)

@@ -1,217 +1,245 @@
-"""Every recipe of params.yaml, at a small size: builds, learns, is kept and answers the same.
+"""The recipes of params.yaml: what is wrong is named in one line, members are named entries."""
 
-There is no list of recipes here: one that is added to params.yaml is tested.
-"""
+import json
 
-import itertools
-from functools import partial
-
-import cv2
-import numpy as np
-import pandas as pd
 import pytest
 
-from stages.core import backbones, examples, frameworks, models, networks, params, training
-from stages.core.examples import Examples
-from stages.core.models import SingleModel
-from stages.core.params import InputsParams
+from stages.core.errors import ParamsError
 from stages.core.recipes import (
     CascadeRecipe,
     ClassifierRecipe,
     EnsembleRecipe,
     HeadRecipe,
     NetworkRecipe,
-)
-from tests.projects import ROOT
-
-pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config:UserWarning")
-RECIPES = params.parse(params.read_yaml(ROOT / "params.yaml")).models
-CLASSES = ["basophil", "eosinophil", "monocyte"]
-PER_CLASS = 4
-N_FEATURES = 12
-SEED = 3
-INPUTS = InputsParams(
-    crop="whole", scale="hospital", half_side=1.5, white_balance=["white_point"], hide="nothing"
+    choose,
+    read_all,
 )
 
-
-def shrink(recipe, n_rows):
-    """The same recipe on tiny images: no published weights, an epoch a step, two batches each."""
-    if isinstance(recipe, CascadeRecipe):
-        first, second = (shrink(member, n_rows) for member in (recipe.first, recipe.second))
-        return recipe.model_copy(update={"first": first, "second": second})
-    if isinstance(recipe, EnsembleRecipe):
-        members = {name: shrink(member, n_rows) for name, member in recipe.members.items()}
-        return recipe.model_copy(update={"members": members})
-    if isinstance(recipe, HeadRecipe):
-        return recipe.model_copy(update={"epochs": 1, "batch": n_rows // 2})
-    if isinstance(recipe, ClassifierRecipe):
-        return shrink_classifier(recipe).model_copy(update={"size": 32})
-    known = backbones.APPLICATIONS.get(recipe.network)
-    smaller = {
-        "size": max(32, known.min_size if known else 0),
-        "weights": "none",
-        "batch": n_rows // 2,
-        "views": min(recipe.views, 2),
-        "steps": [step.model_copy(update={"epochs": 1}) for step in recipe.steps],
-        "then": recipe.then and shrink_classifier(recipe.then),
-    }
-    return recipe.model_copy(update=smaller)
+STEP = {"train": "all", "epochs": 2}
+NETWORK = {"kind": "network", "network": "lenet", "size": 64, "steps": [STEP], "augment": {}}
+BACKBONE = NETWORK | {"network": "vgg16", "weights": "imagenet", "hidden": [8]}
+HEAD = {
+    "kind": "head", "hidden": [], "dropout": 0.2, "l2": 0.0, "learning_rate": 0.1, "epochs": 2,
+    "batch": 8, "patience": 2, "class_weights": "none",
+}  # fmt: skip
+CLASSIFIER = {"kind": "classifier", "vectors": "grey", "classifier": "knn"}
+CASCADE = {
+    "kind": "cascade", "first": "network", "second": "classifier", "groups": {"g": ["a", "b"]},
+}  # fmt: skip
+ENSEMBLE = {"kind": "ensemble", "members": ["network", "classifier"]}
+RECIPES = {
+    "network": NETWORK, "backbone": BACKBONE, "head": HEAD, "classifier": CLASSIFIER,
+    "cascade": CASCADE, "ensemble": ENSEMBLE,
+}  # fmt: skip
 
 
-def shrink_classifier(settings):
-    components = min(settings.components, 2)
-    smaller = {"c": [1.0], "folds": 2, "trees": 5, "components": components, "umap_neighbours": 3}
-    return settings.model_copy(update=smaller)
+def changed(path, value):
+    """Plain recipes with one value set at a path (KeyError: left out)."""
+    # Not a deep copy, which keeps one object for a recipe that stands in two places.
+    content = json.loads(json.dumps(RECIPES))
+    *parents, last = path.split(".")
+    place = content
+    for name in parents:
+        place = place[int(name)] if isinstance(place, list) else place[name]
+    if value is KeyError:
+        del place[last]
+    else:
+        place[last] = value
+    return content
 
 
-def draw(classes, size, per_class, seed):
-    """Discs on a pale ground, of one size and colour for each class, with noise."""
-    rng = np.random.default_rng(seed)
-    names = sorted(classes * per_class)
-    x = rng.integers(200, 255, (len(names), size, size, 3), dtype=np.uint8)
-    for row, name in zip(x, names, strict=True):
-        code = classes.index(name)
-        colour = [60 + 25 * code, 40, 180 - 20 * code]
-        cv2.circle(row, (size // 2, size // 2), size // 6 + code, colour, -1)
-    ids = [f"munich/{seed}_{place:03d}.jpg" for place in range(len(names))]
-    return ids, x, pd.Series(names, index=ids)
+def test_each_kind_of_recipe_is_read_as_its_own():
+    """What stands under kind decides which keys there are; members too."""
+    models = read_all(RECIPES)
+    kinds = {
+        "network": NetworkRecipe, "backbone": NetworkRecipe, "head": HeadRecipe,
+        "classifier": ClassifierRecipe, "cascade": CascadeRecipe, "ensemble": EnsembleRecipe,
+    }  # fmt: skip
+    assert {name: type(recipe) for name, recipe in models.items()} == kinds
+    assert type(models["cascade"].first) is NetworkRecipe
+    assert type(models["cascade"].second) is ClassifierRecipe
+    assert list(models["ensemble"].members) == ["network", "classifier"]
+    assert models["ensemble"].members["network"] == models["cascade"].first == models["network"]
 
 
-def make_rows(recipe, classes, per_class, seed, plain):
-    """Rows as `examples.read` gives them for a recipe, by member for a composite."""
-    if isinstance(recipe, CascadeRecipe | EnsembleRecipe):
-        return {
-            name: make_rows(member, classes, per_class, seed, plain)
-            for name, member in recipe.members.items()
-        }
-    if isinstance(recipe, HeadRecipe) or getattr(recipe, "vectors", "") == "features":
-        ids, x, _ = draw(classes, 2, per_class, seed)
-        return Examples(ids, ["white_point"] * len(ids), x.reshape(len(ids), -1).astype(np.float32))
-    is_wide = isinstance(recipe, NetworkRecipe) and not plain and not recipe.augment.is_empty
-    margin = round(examples.MARGIN * recipe.size) if is_wide else 0
-    ids, x, _ = draw(classes, recipe.size + 2 * margin, per_class, seed)
-    hidden = x if is_wide and recipe.augment.hide else None
-    return Examples(ids, ["white_point"] * len(ids), x, margin, hidden)
+def test_what_is_not_named_is_not_done():
+    """A recipe without augmentation changes nothing; one change makes it augmented."""
+    assert read_all(RECIPES)["network"].augment.is_empty
+    same = read_all(changed("network.augment", {"rotation": 0, "flips": False}))
+    assert same["network"].augment.is_empty
+    turned = read_all(changed("network.augment", {"rotation": 0.5}))
+    assert not turned["network"].augment.is_empty
 
 
-def build_and_note(build, starts, *arguments, **options):
-    """Build a network, and keep the weights that it starts from."""
-    network = build(*arguments, **options)
-    starts.append({layer.name: layer.get_weights() for layer in network.layers})
-    return network
+def test_a_head_trains_in_one_step():
+    """Its settings become one stretch, whose patience to stop is twice the one to slow down."""
+    (step,) = read_all(RECIPES)["head"].steps
+    assert (step.train, step.learning_rate, step.epochs) == ("all", 0.1, 2)
+    assert (step.patience, step.stop_patience) == (2, 4)
 
 
-class Trained:
-    """A recipe that was shrunk and trained, and what it was trained with."""
-
-    def __init__(self, name):
-        original = RECIPES[name]
-        self.classes = list(CLASSES)
-        if isinstance(original, CascadeRecipe):
-            inside = [label for group in original.groups.values() for label in group]
-            self.classes = sorted([*inside, *CLASSES[:1]])
-        self.recipe = shrink(original, PER_CLASS * len(self.classes))
-        train = make_rows(self.recipe, self.classes, PER_CLASS, 0, plain=False)
-        valid = make_rows(self.recipe, self.classes, 1, 1, plain=True)
-        labels = pd.concat([draw(self.classes, 2, n, s)[2] for n, s in ((PER_CLASS, 0), (1, 1))])
-        self.asked = make_rows(self.recipe, self.classes, 2, 2, plain=True)
-        self.starts = []
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(networks, "build", partial(build_and_note, networks.build, self.starts))
-            self.training = training.fit(
-                self.recipe, train, valid, labels, self.classes, INPUTS, SEED
-            )
-        self.answers = models.predict_images(self.training.model, self.asked)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def in_a_hurry():
-    """Run each operation at once: to trace and compile thirty networks takes minutes."""
-    tf = frameworks.load_tensorflow()[1]
-    tf.config.run_functions_eagerly(True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "PREDICT_BATCH", 8)
-        yield
-    tf.config.run_functions_eagerly(False)
-
-
-@pytest.fixture(scope="module", params=list(RECIPES))
-def trained(request, in_a_hurry):
-    """One recipe after the other; its networks are forgotten before the next."""
-    yield Trained(request.param)
-    frameworks.load_keras().utils.clear_session()
-
-
-def singles(trained):
-    """Name, recipe and model of each part."""
-    model = trained.training.model
-    members = {"model": model} if isinstance(model, SingleModel) else model.members
-    return [(name, member.recipe, member) for name, member in members.items()]
-
-
-def test_it_learns_in_every_step(trained):
-    """An epoch for each step of each network, with losses that are numbers."""
-    history = trained.training.history
-    expected = [
-        (name, number)
-        for name, recipe, _ in singles(trained)
-        for number in range(1, 1 + len(getattr(recipe, "steps", "x")))
-    ]
-    assert list(zip(history["member"], history["step"], strict=True)) == expected
-    assert np.isfinite(history[["loss", "val_loss"]]).all(axis=None)
-
-
-def test_a_frozen_step_learns_the_head_alone(trained):
-    """Counted by hand: dense layers, normalisations around them, and nothing of the backbone."""
-    steps = iter(trained.training.steps)
-    for _, recipe, model in singles(trained):
-        if isinstance(recipe, ClassifierRecipe):
-            assert next(steps)["n_learning"] == model.n_weights == 0
-            continue
-        for step in recipe.steps:
-            learning = next(steps)["n_learning"]
-            if step.train == "head":
-                assert learning == count_head(model.network, recipe, len(model.classes))
-            assert 0 < learning <= model.n_weights
-    assert next(steps, None) is None
-
-
-def count_head(network, recipe, n_classes):
-    first = next(one for one in network.layers if one.name.startswith(networks.CLASSIFIER))
-    n_channels = int(first.input.shape[-1])
-    widths = [n_channels, *recipe.hidden, n_classes]
-    dense = sum((before + 1) * after for before, after in itertools.pairwise(widths))
-    normalised = n_channels * ("input" in recipe.norms)
-    normalised += sum(recipe.hidden) * ("hidden" in recipe.norms)
-    return dense + 2 * normalised
+@pytest.mark.parametrize(
+    ("path", "value", "match"),
+    [
+        ("network.size", 31, "greater than or equal to 32"),
+        ("network.size", 1025, "less than or equal to 1024"),
+        ("network.batch", 0, "greater than or equal to 1"),
+        ("network.hidden", [0], "greater than or equal to 1"),
+        ("network.dropout", 1.0, "less than 1"),
+        ("network.label_smoothing", 1.0, "less than 1"),
+        ("network.average", 1.0, "less than 1"),
+        ("network.weight_decay", -0.1, "greater than or equal to 0"),
+        ("network.views", -1, "greater than or equal to 0"),
+        ("network.views", 51, "less than or equal to 50"),
+        ("network.steps", [], "at least 1"),
+        ("network.optimiser", "adamm", "'adam'"),
+        ("network.activation", "sine", "'relu'"),
+        ("network.sampling", "even", "'shuffled' or 'balanced'"),
+        ("network.class_weights", "log", "'none', 'balanced', 'binary' or 'sqrt'"),
+        ("network.norms", ["output"], "'input' or 'hidden'"),
+        ("network.precision", "float16", "'float32' or 'mixed'"),
+        ("network.steps.0.learning_rate", 0, "greater than 0"),
+        ("network.steps.0.learning_rate", 1.5, "less than or equal to 1"),
+        ("network.steps.0.epochs", 0, "greater than or equal to 1"),
+        ("network.steps.0.factor", 0, "greater than 0"),
+        ("network.steps.0.factor", 1, "less than 1"),
+        ("network.steps.0.patience", 0, "greater than or equal to 1"),
+        ("network.steps.0.stop_patience", 0, "greater than or equal to 1"),
+        ("network.steps.0.schedule", "linear", "'constant', 'plateau' or 'cosine'"),
+        ("network.steps.0.monitor", "loss", "'val_loss' or 'val_accuracy'"),
+        ("network.steps.0.train", "Block 5", "pattern"),
+        ("head.l2", -1, "greater than or equal to 0"),
+        ("head.epochs", 0, "greater than or equal to 1"),
+        ("head.patience", 0, "greater than or equal to 1"),
+        ("classifier.size", 15, "greater than or equal to 16"),
+        ("classifier.size", 513, "less than or equal to 512"),
+        ("classifier.vectors", "pixels", "'features', 'grey' or 'measures'"),
+        ("classifier.classifier", "tree", "'svm', 'knn', 'logistic', 'forest' or 'extra_trees'"),
+        ("classifier.reduce", "tsne", "'none', 'pca', 'umap' or 'umap_supervised'"),
+        ("classifier.components", 0, "neither a whole number of components nor"),
+        ("classifier.components", 1.5, "neither a whole number of components nor"),
+        ("classifier.c", [0], "greater than 0"),
+        ("classifier.umap_neighbours", 1, "greater than or equal to 2"),
+        ("classifier.neighbours", 0, "greater than or equal to 1"),
+        ("classifier.trees", 0, "greater than or equal to 1"),
+        ("classifier.depth", 0, "greater than or equal to 1"),
+        ("classifier.c", [], "at least 1"),
+        ("classifier.folds", 1, "greater than or equal to 2"),
+        ("classifier.penalty", "l0", "'l1' or 'l2'"),
+        ("cascade.groups", {}, "at least 1"),
+        ("cascade.groups", {"g": ["a"]}, "at least 2"),
+        ("cascade.groups", {"g": ["a", "b"], "h": ["b", "c"]}, "stands in two groups"),
+        ("ensemble.members", ["network"], r"got \['network'\]; it takes two or more names"),
+        ("ensemble.members", ["network", "network"], "two or more names, each once"),
+        ("ensemble.members", "network", "two or more names, each once"),
+        ("ensemble.members", ["netwrk", "head"], r"'netwrk' .* Did you mean 'network'\?"),
+        ("ensemble.members", ["network", "cascade"], "'cascade' is no recipe of a single model"),
+        ("ensemble.members", KeyError, "is missing"),
+        ("cascade.first", "classifer", r"first: 'classifer' .* Did you mean 'classifier'\?"),
+        ("cascade.second", NETWORK, "second: .* is no recipe of a single model"),
+        ("cascade.second", KeyError, "second: is missing"),
+        ("network.kind", "netwrk", r"network.kind: 'netwrk' is unknown. Did you mean 'network'\?"),
+        ("network.kind", KeyError, "network.kind: is missing. Known: head"),
+        ("network.network", "vgg", r"network.network: 'vgg' is unknown. Did you mean 'vgg1"),
+        ("network.siz", 64, r"network.siz: unknown key. Did you mean 'size'\?"),
+        ("network.size", KeyError, "network.size: is missing"),
+        ("network.weights", "imagenet", "lenet has no ImageNet weights; set weights to none"),
+    ],
+)
+def test_the_bounds_of_a_recipe(path, value, match):
+    """Each bound refuses what lies just beyond it, in one line that names the key."""
+    with pytest.raises(ParamsError, match=match) as fault:
+        read_all(changed(path, value))
+    assert "\n" not in str(fault.value)
+    # Two values that do not go together are named with their recipe.
+    assert f"models.{path.split('.')[0]}" in str(fault.value)
 
 
-def test_what_is_frozen_stays_as_it_was_built(trained):
-    """The backbone of a recipe that trains its head alone; the head does change."""
-    found = [(recipe, model.network) for _, recipe, model in singles(trained) if model.network]
-    for start, (recipe, network) in zip(trained.starts, found, strict=True):
-        changed = {
-            layer.name
-            for layer in network.layers
-            for before, after in zip(start[layer.name], layer.get_weights(), strict=True)
-            if not np.array_equal(before, after)
-        }
-        assert changed
-        if {step.train for step in recipe.steps} == {"head"}:
-            assert all(name.startswith(networks.CLASSIFIER) for name in changed)
+def test_a_classifier_behind_a_network_needs_a_layer_to_look_at():
+    """then takes the first hidden layer: a backbone without one is refused, LeNet has its own."""
+    behind = {"classifier": "svm"}
+    content = changed("backbone.then", behind)
+    read_all(content)
+    content["backbone"]["hidden"] = []
+    with pytest.raises(ParamsError, match=r"models.backbone: then takes .* hidden is empty"):
+        read_all(content)
+    read_all(changed("network.then", behind))
 
 
-def test_probabilities_are_of_all_classes(trained):
-    answers = trained.answers
-    assert list(answers.columns) == trained.classes
-    assert len(answers) == 2 * len(trained.classes)
-    assert (answers.to_numpy() >= 0).all()
-    np.testing.assert_allclose(answers.sum(axis=1), 1.0, rtol=1e-6)
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    [
+        ("zoom", 1.1, r"zoom is 1.1; .* 0 to 0.7 .*Keras reads 1.1 as factors from -0.1 to 2.1"),
+        ("zoom", 0.71, r"zoom is 0.71; it is the largest change of the logarithm"),
+        ("zoom", -0.1, r"augment.zoom: got -0.1; .* greater than or equal to 0"),
+        ("shear", 0.1, r"shear is 0.1; it is in degrees, 1 to 45"),
+        ("shear", 46, r"augment.shear: got 46; .* less than or equal to 45"),
+        ("shear", -1, r"augment.shear: got -1; .* greater than or equal to 0"),
+        ("brightness", [0, 2], r"brightness is .*0.1 to 3: one near 0 gives black images"),
+        ("brightness", [0.2, 3.1], r"brightness is .*0.1 to 3"),
+        ("brightness", [1.2, 0.8], r"brightness is .* two factors in order"),
+        ("brightness", [1.0], r"augment.brightness: .*at least 2"),
+        ("brightness", 0.5, r"augment.brightness: .*list"),
+        ("rotation", 181, r"augment.rotation: .*less than or equal to 180"),
+        ("rotation", -1, r"augment.rotation: .*greater than or equal to 0"),
+        ("shift", 0.31, r"augment.shift: .*less than or equal to 0.3"),
+        ("stain", 2.1, r"augment.stain: .*less than or equal to 2"),
+        ("flips", 1, r"augment.flips: .*boolean"),
+        *((name, 1.1, rf"augment.{name}: .*less than or equal to 1")
+          for name in ("colour", "grey", "blur", "noise", "jpeg", "hide")),
+        *((name, -0.1, rf"augment.{name}: .*greater than or equal to 0")
+          for name in ("shift", "stain", "colour", "grey", "blur", "noise", "jpeg", "hide")),
+    ],
+)  # fmt: skip
+def test_the_bounds_of_augmentation(name, value, match):
+    """Among them what the two projects fell into: zoom 1.1, shear 0.1, brightness from 0."""
+    with pytest.raises(ParamsError, match=match) as fault:
+        read_all(changed("network.augment", {name: value}))
+    assert "\n" not in str(fault.value)
+    assert "models.network.augment" in str(fault.value)
 
 
-def test_kept_and_loaded_it_gives_the_same_bytes(trained, tmp_path):
-    models.save(trained.training.model, tmp_path)
-    again = models.predict_images(models.load(tmp_path), trained.asked)
-    assert list(again.columns) == trained.classes
-    assert again.to_numpy().tobytes() == trained.answers.to_numpy().tobytes()
+@pytest.mark.parametrize(
+    "augment",
+    [
+        {"zoom": 0.7}, {"shear": 1}, {"shear": 45}, {"brightness": [0.1, 3]}, {"rotation": 180},
+        {"shift": 0.3}, {"stain": 2}, {"hide": 1}, {"brightness": [1, 1]},
+    ],
+)  # fmt: skip
+def test_the_ends_of_the_bounds_are_allowed(augment):
+    assert not read_all(changed("network.augment", augment))["network"].augment.is_empty
+
+
+@pytest.mark.parametrize(
+    ("place", "known"),
+    [
+        ("network", "size"), ("head", "patience"), ("classifier", "neighbours"),
+        ("network.augment", "rotation"), ("network.steps.0", "epochs"), ("backbone.then", "trees"),
+        ("cascade", "second"), ("ensemble", "members"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_is_named_at_every_depth(place, known):
+    """Its path as a person wrote it, without the kinds that pydantic puts in, and the near name."""
+    content = changed("backbone.then", {"classifier": "svm"})
+    inside = content
+    for name in place.split("."):
+        inside = inside[int(name)] if isinstance(inside, list) else inside[name]
+    inside[known + "s"] = 1
+    with pytest.raises(ParamsError) as fault:
+        read_all(content)
+    text = f"params.yaml, models.{place}.{known}s: unknown key. Did you mean '{known}'? Known here"
+    assert str(fault.value).startswith(text)
+
+
+def test_a_change_reaches_those_who_name_it():
+    """A member is the very entry: there is no copy that could be forgotten."""
+    content = changed("network.size", 96)
+    assert choose("ensemble", content).members["network"].size == 96
+    assert choose("cascade", content).first.size == 96
+
+
+def test_the_place_of_the_entries_does_not_count():
+    """A composite may stand before its members, and all keep their order."""
+    turned = dict(reversed(RECIPES.items()))
+    assert list(read_all(turned)) == list(turned)
+    assert read_all(turned) == read_all(RECIPES)

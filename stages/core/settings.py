@@ -1,0 +1,98 @@
+"""What all groups of settings share: kinds of values, YAML, faults told in one line, seeds."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stages.core.errors import ParamsError, did_you_mean
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Group(BaseModel):
+    """One group of params.yaml: frozen, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose 1e-5 is a number: DVC writes small numbers so, and PyYAML reads them as text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+\Z"),
+    list("-+0123456789"),
+)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise ParamsError(
+            f"{path} is not here. Run from the project's top folder, which holds it."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ParamsError(
+            f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}. "
+            "Save it as UTF-8."
+        ) from None
+    except yaml.YAMLError as error:
+        text = " ".join(str(error).split())
+        raise ParamsError(f"{path} is not YAML: {text}. Mend that line.") from None
+    if not isinstance(content, dict):
+        raise ParamsError(f"{path} must hold 'key: value' lines at its top.")
+    return content
+
+
+def explain(error: ValidationError, model: type[BaseModel], above: str = "") -> str:
+    """Say one validation fault in a line: key, what is wrong, what it got, nearest valid name.
+
+    The key starts with `above`, the place of the group in its file, where it is given.
+    """
+    fault = error.errors()[0]
+    place = [str(part) for part in fault["loc"]]
+    key = ".".join([above, *place] if above else place) or "top level"
+    if fault["type"] == "extra_forbidden":
+        known = _fields_at(model, place[:-1])
+        near = did_you_mean(place[-1], known)
+        return f"{key}: unknown key.{near} Known here: {', '.join(sorted(known))}."
+    if fault["type"] == "missing":
+        return f"{key}: is missing. Add it; a fresh clone shows its meaning and legal values."
+    if fault["type"] == "value_error":
+        text = str(fault["msg"]).removeprefix("Value error, ")
+        return f"{key}: {text}." if place or above else f"{text}."
+    expected = str(fault["msg"])
+    is_about_input = expected.startswith("Input ")
+    expected = expected.removeprefix("Input ") if is_about_input else expected
+    expected = f"it {expected}" if is_about_input else expected[0].lower() + expected[1:]
+    return f"{key}: got {fault['input']!r}; {expected}."
+
+
+def seed_for(seed: int, *names: str) -> int:
+    """Derive a seed from the experiment's seed and the name of the thing, never from order."""
+    text = "/".join([str(seed), *names])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def _fields_at(model: type[BaseModel], place: Sequence[str]) -> list[str]:
+    """Return the keys that are known at a place inside a group."""
+    current: type[BaseModel] = model
+    for part in place:
+        field = current.model_fields.get(part)
+        if field is None:  # a name or number inside of a mapping or list
+            continue
+        inside = [field.annotation, *get_args(field.annotation)]
+        groups = [k for k in inside if isinstance(k, type) and issubclass(k, BaseModel)]
+        if groups:
+            current = groups[0]
+    return list(current.model_fields)
