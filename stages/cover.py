@@ -7,12 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from stages.core import backbones, covering, examples, models, params, sheets, views
+from stages.core import params
 from stages.core.errors import run_stage
 from stages.core.params import InputsParams, Params
-from stages.core.recipes import AnyRecipe, CascadeRecipe, EnsembleRecipe, HeadRecipe
 from stages.core.store import write_bytes, write_metrics
 from stages.core.tables import PREDICTIONS
+from stages.images import contact_sheets
+from stages.inputs import reading, views
+from stages.models import backbones, trained
+from stages.models.recipes import AnyRecipe, CascadeRecipe, EnsembleRecipe, HeadRecipe
+from stages.shortcuts import hidden_cell
 
 MODEL = Path("data/model")
 SHEET = Path("metrics/cover/examples.png")
@@ -24,28 +28,28 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Write metrics/cover.json, and a sheet of images with the cell seen and hidden."""
     rule = params.load("hospitals", "features", "cover", "seed", "weights_dir")
-    card = models.read_card(MODEL)
+    card = trained.read_card(MODEL)
     # The truth is not read: nothing here may depend on it.
-    columns = ["image_id", "hospital", *covering.probability_columns(card.classes)]
+    columns = ["image_id", "hospital", *hidden_cell.probability_columns(card.classes)]
     scored = PREDICTIONS.read(columns=columns)
     own = scored[scored["hospital"].isin(rule.hospitals)]
-    drawn = covering.choose_images(own, rule.cover.max_images, rule.seed)
-    before = covering.stored_calls(drawn, card.classes)
+    drawn = hidden_cell.choose_images(own, rule.cover.max_images, rule.seed)
+    before = hidden_cell.stored_calls(drawn, card.classes)
     after: pd.DataFrame | None = None
-    tiles: list[sheets.Pixels] = []
+    tiles: list[contact_sheets.Pixels] = []
     if card.inputs.hide != "cell":
         after, tiles = _hide(drawn, before, card, rule)
     confident = rule.cover.confident
-    content = covering.report(before, after, drawn["hospital"], card.classes, confident)
+    content = hidden_cell.report(before, after, drawn["hospital"], card.classes, confident)
     write_metrics("cover", content)
-    write_bytes(SHEET, sheets.encode_sheet(tiles))
+    write_bytes(SHEET, contact_sheets.encode_sheet(tiles))
     if kept := content["all"]["keeps_confident_call"]:
         log.info("cover: %.3f of %d confident calls stay", kept["value"], kept["n"])
 
 
 def _hide(
-    drawn: pd.DataFrame, before: pd.DataFrame, card: models.Card, rule: Params
-) -> tuple[pd.DataFrame, list[sheets.Pixels]]:
+    drawn: pd.DataFrame, before: pd.DataFrame, card: trained.Card, rule: Params
+) -> tuple[pd.DataFrame, list[contact_sheets.Pixels]]:
     """Call the images with their cells hidden; draw some of them in pairs."""
     confident, view, size = rule.cover.confident, card.inputs.white_balance[0], rule.features.size
     covered = card.inputs.model_copy(update={"hide": "cell"})
@@ -56,8 +60,8 @@ def _hide(
         _read(sure, inputs.model_copy(update={"white_balance": [view]}), size)
         for inputs in (card.inputs, covered)
     ]
-    after = covering.name_calls(_predict(card.recipe, hidden, rule))
-    shown = covering.choose_examples(before, after, confident, N_EXAMPLES, rule.seed)
+    after = hidden_cell.name_calls(_predict(card.recipe, hidden, rule))
+    shown = hidden_cell.choose_examples(before, after, confident, N_EXAMPLES, rule.seed)
     both = list(zip(pair, (before, after), strict=True))
     tiles = [_draw(rows, calls, image_id) for image_id in shown for rows, calls in both]
     return after, tiles
@@ -71,14 +75,14 @@ def _prepare(recipe: AnyRecipe, images: pd.DataFrame, rule: InputsParams, size: 
     return _read(images, rule, own)
 
 
-def _read(images: pd.DataFrame, rule: InputsParams, size: int) -> examples.Examples:
-    return examples.read_pixels(sorted(set(images["hospital"])), images["image_id"], rule, size)
+def _read(images: pd.DataFrame, rule: InputsParams, size: int) -> reading.Examples:
+    return reading.read_pixels(sorted(set(images["hospital"])), images["image_id"], rule, size)
 
 
 def _predict(recipe: AnyRecipe, rows: Any, rule: Params) -> pd.DataFrame:
     """Return the probabilities of prepared images; what learnt from features gets theirs."""
-    model = models.load(MODEL)
-    return models.predict_images(model, _embed(recipe, rows, rule))
+    model = trained.load(MODEL)
+    return trained.predict_images(model, _embed(recipe, rows, rule))
 
 
 def _embed(recipe: AnyRecipe, rows: Any, rule: Params) -> Any:
@@ -93,10 +97,10 @@ def _embed(recipe: AnyRecipe, rows: Any, rule: Params) -> Any:
     return replace(rows, x=views.embed(extractor, rows.x))
 
 
-def _draw(rows: examples.Examples, calls: pd.DataFrame, image_id: str) -> sheets.Pixels:
+def _draw(rows: reading.Examples, calls: pd.DataFrame, image_id: str) -> contact_sheets.Pixels:
     """Return the tile of one view of an image, with its call and how sure that is."""
     place = list(rows.image_ids).index(image_id)
-    return sheets.caption(
+    return contact_sheets.caption(
         rows.x[place], [calls.loc[image_id, "call"], f"p {calls.loc[image_id, 'p']:.2f}"]
     )
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from stages.core import fetching, hospitals, packing, smears
 from stages.core.errors import HospitalError, run_stage
 from stages.core.settings import explain
 from stages.core.store import replace_folder
+from stages.datasets import fetching, hospitals, packing
+from stages.simulation import cohorts
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,7 @@ def main(hospital: str) -> None:
     block = hospitals.load(hospital)
     with replace_folder(Path("data/raw") / hospital) as folder:
         if block.simulated is not None:
-            smears.publish(_read_spec(block, hospital), hospital, folder / f"{hospital}.zip")
+            cohorts.publish(_read_spec(block, hospital), hospital, folder / f"{hospital}.zip")
         else:
             _collect(block, hospital, folder)
         fetching.write_about(block, folder)
@@ -26,11 +27,11 @@ def main(hospital: str) -> None:
     log.info("download: %s, %d bytes", hospital, n_bytes)
 
 
-def _read_spec(block: hospitals.Hospital, hospital: str) -> smears.SmearSpec:
+def _read_spec(block: hospitals.Hospital, hospital: str) -> cohorts.SmearSpec:
     try:
-        return smears.SmearSpec.model_validate(block.simulated)
+        return cohorts.SmearSpec.model_validate(block.simulated)
     except ValidationError as error:
-        text = explain(error, smears.SmearSpec)
+        text = explain(error, cohorts.SmearSpec)
         raise HospitalError(f"{hospitals.HOSPITALS_FILE}, {hospital}.simulated.{text}") from None
 
 

@@ -3,10 +3,13 @@
 import logging
 from pathlib import Path
 
-from stages.core import examples, leaks, metrics, models, params, predictions, scoring, screening
+from stages.core import params
 from stages.core.errors import run_stage
 from stages.core.store import write_csv, write_metrics
 from stages.core.tables import LABELS, PREDICTIONS, SPLIT
+from stages.evaluation import metrics, predictions, scoring, screening
+from stages.models import rows, trained
+from stages.splits import leaks
 
 MODEL = Path("data/model")
 PLOTS = Path("metrics/evaluate")
@@ -18,18 +21,18 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Write data/predictions.parquet, metrics/evaluate.json and the tables behind its plots."""
     rule = params.load("hospitals", "split", "evaluate", "seed")
-    card = models.read_card(MODEL)
+    card = trained.read_card(MODEL)
     split = SPLIT.read()
     chosen = predictions.choose_scored(split, rule.hospitals)
     metrics.require_known("data/split.parquet", chosen["label"], card.classes)
     constants = predictions.name_constants(split, rule.hospitals)
 
     # Pixels are prepared by forked processes, so TensorFlow must not be running yet.
-    pictures = examples.read(
+    pictures = rows.read(
         card.recipe, rule.hospitals, list(chosen["image_id"]), card.inputs, plain_only=True
     )
-    model = models.load(MODEL)
-    probabilities = models.predict_images(model, pictures)
+    model = trained.load(MODEL)
+    probabilities = trained.predict_images(model, pictures)
     predicted = predictions.name_predicted(chosen, probabilities, model.classes)
     PREDICTIONS.write(predicted)
 

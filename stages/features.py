@@ -3,10 +3,12 @@
 import logging
 from itertools import islice
 
-from stages.core import backbones, frameworks, params, views
+from stages.core import backend, params
 from stages.core.errors import run_stage
 from stages.core.store import write_metrics
 from stages.core.tables import FEATURES, ROW_GROUP
+from stages.inputs import views
+from stages.models import backbones
 
 log = logging.getLogger(__name__)
 
@@ -15,7 +17,7 @@ def main(hospital: str) -> None:
     """Write data/features and metrics/features of one hospital."""
     rule = params.load("inputs", "features", "seed", "weights_dir")
     wanted = rule.features
-    frameworks.use_one_thread_an_operation()
+    backend.use_one_thread_an_operation()
     network = backbones.load_extractor(
         wanted.backbone, wanted.size, wanted.layers, rule.weights_dir
     )

@@ -8,13 +8,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from stages.core import archives, decoding, hospitals, params, sieve, twins
-from stages.core.archives import Member
+from stages.core import params
 from stages.core.errors import ArchiveError, ImageError, name_some, run_stage
 from stages.core.parallel import map_ordered
 from stages.core.params import FilterParams
 from stages.core.store import write_metrics
 from stages.core.tables import IMAGES, REJECTED, ROW_GROUP
+from stages.datasets import archives, filtering, hospitals, path_facts
+from stages.datasets.archives import Member
+from stages.images import decoding, near_duplicates
 
 log = logging.getLogger(__name__)
 
@@ -26,45 +28,47 @@ def main(hospital: str) -> None:
     with archives.open_members(Path("data/raw") / hospital) as listed:
         members = {member.path: member for member in reversed(listed)}
         paths = [member.path for member in listed]
-        reader = hospitals.PathReader(layout, _read_tables(layout, members))
-        heaps = sieve.sort_members(hospital, paths, layout, reader)
+        reader = path_facts.PathReader(layout, _read_tables(layout, members))
+        heaps = filtering.sort_members(hospital, paths, layout, reader)
         candidates = [members[one.path] for one in heaps.candidates]
         findings = map_ordered(partial(examine, rule=rule), candidates)
-        kept, rejected = sieve.judge(heaps, findings)
-        sieve.require_kept(hospital, len(kept), rejected)
-        pictures = sieve.mark(kept, reader, partial(twins.group_twins, max_bits=rule.twin_bits))
+        kept, rejected = filtering.judge(heaps, findings)
+        filtering.require_kept(hospital, len(kept), rejected)
+        pictures = filtering.mark(
+            kept, reader, partial(near_duplicates.group_twins, max_bits=rule.twin_bits)
+        )
         with IMAGES.writer(hospital) as append:
             for rows in _rows_with_bytes(hospital, pictures, members):
                 append(rows)
     with REJECTED.writer(hospital) as append:
         append([{"hospital": hospital, **vars(one)} for one in rejected])
-    metrics = sieve.count(len(paths), pictures, rejected, len(heaps.auxiliary))
+    metrics = filtering.count(len(paths), pictures, rejected, len(heaps.auxiliary))
     write_metrics("filter", metrics, hospital)
-    log.info("filter: %s %s", hospital, sieve.summarise(metrics))
+    log.info("filter: %s %s", hospital, filtering.summarise(metrics))
 
 
-def examine(member: Member, rule: FilterParams) -> sieve.Finding:
+def examine(member: Member, rule: FilterParams) -> filtering.Finding:
     """Decode one picture, check its size, and take its checksums; runs on every core."""
     try:
         content = archives.read_member(member)
         picture = decoding.decode(content)
         decoding.check_size(picture.rgb, rule)
     except ImageError as error:
-        return sieve.Unusable(error.reason, error.detail)
+        return filtering.Unusable(error.reason, error.detail)
     height, width = picture.rgb.shape[:2]
-    return sieve.Seen(
+    return filtering.Seen(
         sha256=hashlib.sha256(content).hexdigest(),
-        pixel_sha256=sieve.hash_pixels(picture.rgb),
+        pixel_sha256=filtering.hash_pixels(picture.rgb),
         width=width,
         height=height,
         format=picture.format,
         mode=picture.mode,
-        phash=twins.picture_hash(picture.rgb),
+        phash=near_duplicates.picture_hash(picture.rgb),
     )
 
 
 def _read_tables(layout: hospitals.Layout, members: Mapping[str, Member]) -> dict[str, bytes]:
-    tables = [path for path in members if hospitals.is_table_member(layout, path)]
+    tables = [path for path in members if path_facts.is_table_member(layout, path)]
     try:
         return {path: archives.read_member(members[path]) for path in tables}
     except ImageError as error:
@@ -75,14 +79,14 @@ def _read_tables(layout: hospitals.Layout, members: Mapping[str, Member]) -> dic
 
 
 def _rows_with_bytes(
-    hospital: str, pictures: Sequence[sieve.Marked], members: Mapping[str, Member]
+    hospital: str, pictures: Sequence[filtering.Marked], members: Mapping[str, Member]
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield rows of the table, with the publisher's bytes, one row group in memory at a time."""
     source = iter(pictures)
     while batch := list(islice(source, ROW_GROUP)):
         yield [
             {
-                **sieve.to_row(hospital, one),
+                **filtering.to_row(hospital, one),
                 "bytes": archives.read_member(members[one.candidate.path]),
                 "mask": _read_mask(one.candidate.mask_path, members),
             }

@@ -4,10 +4,13 @@ import logging
 
 import pandas as pd
 
-from stages.core import agreement, grouping, labelling, params, taxonomy
+from stages.core import params
 from stages.core.errors import run_stage
 from stages.core.store import write_metrics
 from stages.core.tables import IMAGES, LABELS, REJECTED
+from stages.evaluation import expert_agreement
+from stages.labels import harmonising, taxonomy
+from stages.splits import grouping
 
 COLUMNS = [
     "image_id", "hospital", "published_label", "patient", "slide", "field", "diagnosis",
@@ -22,26 +25,28 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Write data/labels.parquet and metrics/harmonise.json."""
     rule = params.load("hospitals", "partial", "taxonomy")
-    labelling.require_partial_known(rule.partial, rule.hospitals)
+    harmonising.require_partial_known(rule.partial, rule.hospitals)
     chosen = taxonomy.read_taxonomy(rule.taxonomy)
     pieces, remarks = [], {}
     for hospital in sorted(rule.hospitals):
         pictures = IMAGES.read(hospital, COLUMNS)
         rejected = REJECTED.read(hospital, ["published_label", "patient", "slide", "pixel_sha256"])
         label_map = taxonomy.read_label_map(hospital, pictures["published_label"].dropna())
-        observed = labelling.count_labels(pictures["published_label"], rejected["published_label"])
+        observed = harmonising.count_labels(
+            pictures["published_label"], rejected["published_label"]
+        )
         taxonomy.check_counts(hospital, observed, label_map, partial=hospital in rule.partial)
-        labelled = labelling.label_images(hospital, pictures, label_map, chosen)
+        labelled = harmonising.label_images(hospital, pictures, label_map, chosen)
         remarks[hospital] = {
-            "unused_map_rows": labelling.list_unused(observed, label_map),
-            "coarse": labelling.count_coarse(labelled["cell_type"], chosen),
-            **agreement.compare_experts(pictures, label_map, chosen),
+            "unused_map_rows": harmonising.list_unused(observed, label_map),
+            "coarse": harmonising.count_coarse(labelled["cell_type"], chosen),
+            **expert_agreement.compare_experts(pictures, label_map, chosen),
         }
         copies = rejected[rejected["pixel_sha256"].notna()]
         grouped = grouping.group_images(pictures, copies)
         pieces.append(pd.concat([pictures, labelled, grouped], axis=1))
     labels = pd.concat(pieces, ignore_index=True).drop(columns=UNUSED)
-    metrics = labelling.report(labels, rule.taxonomy, remarks)
+    metrics = harmonising.report(labels, rule.taxonomy, remarks)
     LABELS.write(labels)
     write_metrics("harmonise", metrics)
     log.info("harmonise: %s of %s pictures kept", metrics["n_kept"], metrics["n_images"])

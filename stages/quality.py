@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.core import colour, decoding, masks, outliers, parallel, params, sharpness, sheets
+from stages.core import parallel, params
 from stages.core.errors import run_stage
 from stages.core.store import write_bytes, write_csv, write_metrics
 from stages.core.tables import IMAGES, QUALITY
+from stages.images import cell_masks, colour, contact_sheets, decoding, outliers, sharpness
 
 log = logging.getLogger(__name__)
 
@@ -38,37 +39,39 @@ def main(hospital: str) -> None:
     plots = Path("metrics/quality") / hospital
     write_csv(plots / "colour.csv", outliers.colour_shares(hospital, counts))
     write_csv(plots / "sharpness.csv", outliers.sharpness_shares(hospital, quality["sharpness"]))
-    write_bytes(plots / "examples.png", sheets.encode_sheet(tiles))
+    write_bytes(plots / "examples.png", contact_sheets.encode_sheet(tiles))
     log.info("quality: %s %s", hospital, metrics["n_by_flag"])
 
 
 def measure_picture(picture: Mapping[str, Any]) -> dict[str, Any]:
     """Return a picture's row of the quality table, its colour histogram, and its tile if shown."""
     rgb = decoding.decode(picture["bytes"]).rgb
-    found = masks.segment(rgb)
-    shown = sheets.draw_outlines(rgb, found.cell, found.nucleus) if picture["shown"] else None
+    found = cell_masks.segment(rgb)
+    shown = (
+        contact_sheets.draw_outlines(rgb, found.cell, found.nucleus) if picture["shown"] else None
+    )
     return {
         "image_id": picture["image_id"],
         "hospital": picture["hospital"],
         **colour.measure(rgb),
         **sharpness.measure(rgb),
-        **masks.measure(rgb, found),
+        **cell_masks.measure(rgb, found),
         "mask_iou": _compare(found, picture["mask"]),
         "cell_mask": found.packed,
-        "at_border": masks.touches_border(found.cell),
+        "at_border": cell_masks.touches_border(found.cell),
         "histogram": colour.histogram(rgb),
         "tile": shown,
     }
 
 
-def _compare(found: masks.CellMask, content: bytes | None) -> float | None:
+def _compare(found: cell_masks.CellMask, content: bytes | None) -> float | None:
     """Return the overlap with the published mask; None where there is none of this size."""
     if content is None:
         return None
-    published = masks.read_published(decoding.decode(content).rgb)
+    published = cell_masks.read_published(decoding.decode(content).rgb)
     if published.shape != found.cell.shape:
         return None
-    return float(f"{masks.iou(found.cell, published):.6g}")
+    return float(f"{cell_masks.iou(found.cell, published):.6g}")
 
 
 def _choose_examples(hospital: str) -> set[str]:

@@ -4,10 +4,13 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 
-from stages.core import balance, hospitals, leaks, params, splitting, twins
+from stages.core import params
 from stages.core.errors import run_stage
 from stages.core.store import write_metrics
 from stages.core.tables import IMAGES, LABELS, SPLIT
+from stages.datasets import hospitals
+from stages.images import near_duplicates
+from stages.splits import leaks, split_report, splitting
 
 COLUMNS = [
     "image_id", "hospital", "label", "patient", "slide", "group", "official_part", "keep",
@@ -25,12 +28,12 @@ def main() -> None:
     images = labels[labels["keep"]].merge(hashes, on="image_id", validate="one_to_one")
     placed = splitting.assign_parts(images, plans, rule.seed)
     images = images.join(placed)
-    find = partial(twins.group_twins, max_bits=rule.filter.twin_bits)
+    find = partial(near_duplicates.group_twins, max_bits=rule.filter.twin_bits)
     images["twin_group"] = splitting.group_twins(images, find)
     if rule.split.method not in leaks.LEAKY:
         images[placed.columns] = splitting.leave_out_twins(images)
     splitting.require_trainable(images, rule.hospitals, plans)
-    metrics = balance.report(images, rule.split, plans)
+    metrics = split_report.report(images, rule.split, plans)
     SPLIT.write(images[SPLIT.schema.names])
     write_metrics("split", metrics)
     log.info("split: %s", metrics["n_by_part"])

@@ -2,9 +2,11 @@
 
 import sys
 
-from stages.core import hospitals, params, scoreboard, summary
+from stages.core import params
 from stages.core.errors import run_stage
 from stages.core.store import read_metrics, write_metrics
+from stages.datasets import hospitals
+from stages.evaluation import scoreboard, summary
 
 
 def main() -> None:

@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.core import decoding, examples, grouping, params, sheets, suspicion
+from stages.core import params
 from stages.core.errors import run_stage
 from stages.core.settings import seed_for
 from stages.core.store import write_bytes, write_metrics
 from stages.core.tables import IMAGES, SPLIT, SUSPECTS
+from stages.images import contact_sheets, decoding
+from stages.inputs import reading
+from stages.labels import label_errors
+from stages.splits import grouping
 
 SHEET = Path("metrics/suspects/examples.png")
 N_SHOWN = 24
@@ -22,12 +26,12 @@ def main() -> None:
     rule = params.load("hospitals", "seed")
     images = _read_images()
     hospitals = [name for name in rule.hospitals if (images["hospital"] == name).any()]
-    views = examples.read_features(hospitals, images["image_id"], plain_only=True)
-    features = suspicion.average_views(views.image_ids, views.x)
+    views = reading.read_features(hospitals, images["image_id"], plain_only=True)
+    features = label_errors.average_views(views.image_ids, views.x)
     seed = seed_for(rule.seed, "suspects")
-    verdicts = suspicion.predict_out_of_fold(features, images, seed)
-    suspects = suspicion.find_suspects(verdicts, images)
-    content = suspicion.report(verdicts, suspects, images)
+    verdicts = label_errors.predict_out_of_fold(features, images, seed)
+    suspects = label_errors.find_suspects(verdicts, images)
+    content = label_errors.report(verdicts, suspects, images)
     SUSPECTS.write(suspects)
     write_bytes(SHEET, _draw_sheet(suspects.head(N_SHOWN)))
     write_metrics("suspects", content)
@@ -41,7 +45,7 @@ def _read_images() -> pd.DataFrame:
 
     Twins of two hospitals may both train, each in a group of its own hospital.
     """
-    images = examples.read_split(["train", "valid"])
+    images = reading.read_split(["train", "valid"])
     twins = SPLIT.read(columns=["image_id", "twin_group"])
     images = images.merge(twins, on="image_id")
     joined = grouping.join_by(len(images), [images["group"], images["twin_group"]])
@@ -51,16 +55,18 @@ def _read_images() -> pd.DataFrame:
 def _draw_sheet(suspects: pd.DataFrame) -> bytes:
     """Return the first suspects as a contact sheet, with both classes below each."""
     if suspects.empty:
-        return sheets.encode_sheet([sheets.caption(None, ["no label is suspected"])])
+        return contact_sheets.encode_sheet(
+            [contact_sheets.caption(None, ["no label is suspected"])]
+        )
     pixels = {
         row["image_id"]: decoding.decode(row["bytes"]).rgb
         for hospital in sorted(set(suspects["hospital"]))
         for row in IMAGES.stream(hospital, ["image_id", "bytes"])
         if row["image_id"] in set(suspects["image_id"])
     }
-    return sheets.encode_sheet(
+    return contact_sheets.encode_sheet(
         [
-            sheets.caption(
+            contact_sheets.caption(
                 pixels[row.image_id], [f"label: {row.label}", f"rather: {row.suggested}"]
             )
             for row in suspects.itertuples()

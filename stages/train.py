@@ -6,10 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from stages.core import backbones, examples, models, params, recipes, store, training
+from stages.core import params, store
 from stages.core.errors import run_stage
-from stages.core.recipes import AnyRecipe, CascadeRecipe, EnsembleRecipe, NetworkRecipe
 from stages.core.settings import seed_for
+from stages.inputs import reading
+from stages.models import backbones, recipes, rows, trained
+from stages.models.recipes import AnyRecipe, CascadeRecipe, EnsembleRecipe, NetworkRecipe
+from stages.training import fitting
 
 MODEL_FOLDER = Path("data/model")
 PARTIAL_FOLDER = Path("data/model.partial")  # what a killed training has reached
@@ -22,16 +25,16 @@ def main() -> None:
     """Train, and keep the weights with what was seen on the way."""
     chosen = params.load("hospitals", "inputs", "model", "models", "seed", "weights_dir")
     recipe, rule = recipes.choose(chosen.model, chosen.models), chosen.inputs
-    split = examples.read_split(["train", "valid"]).set_index("image_id")
+    split = reading.read_split(["train", "valid"]).set_index("image_id")
     parts = {part: split[split["part"] == part] for part in ("train", "valid")}
-    rows = {
-        part: examples.read(recipe, _origins(of, chosen.hospitals), of.index, rule, part == "valid")
+    read = {
+        part: rows.read(recipe, _origins(of, chosen.hospitals), of.index, rule, part == "valid")
         for part, of in parts.items()
     }
-    trained = training.fit(
+    found = fitting.fit(
         recipe,
-        rows["train"],
-        rows["valid"],
+        read["train"],
+        read["valid"],
         split["label"],
         sorted(set(parts["train"]["label"])),
         rule,
@@ -40,11 +43,11 @@ def main() -> None:
         PARTIAL_FOLDER,
     )
     with store.replace_folder(MODEL_FOLDER) as folder:
-        models.save(trained.model, folder)
+        trained.save(found.model, folder)
     shutil.rmtree(PARTIAL_FOLDER, ignore_errors=True)
-    store.write_csv(HISTORY_FILE, trained.history)
-    store.write_csv(EPOCHS_FILE, pd.DataFrame({"seconds": trained.seconds}))
-    content = _describe(trained, parts, rows)
+    store.write_csv(HISTORY_FILE, found.history)
+    store.write_csv(EPOCHS_FILE, pd.DataFrame({"seconds": found.seconds}))
+    content = _describe(found, parts, read)
     content["published_weights"] = {
         name: backbones.identify(name, chosen.weights_dir) for name in _name_published(recipe)
     }
@@ -66,23 +69,23 @@ def _origins(of: pd.DataFrame, hospitals: list[str]) -> list[str]:
 
 
 def _describe(
-    trained: training.Training, parts: dict[str, pd.DataFrame], rows: dict[str, Any]
+    found: fitting.Training, parts: dict[str, pd.DataFrame], read: dict[str, Any]
 ) -> dict[str, Any]:
     """Count, and score the kept weights on the plain views: the same weights for both parts."""
-    model = trained.model
-    judged = {part: examples.sample(examples.plain(rows[part]), JUDGED_IMAGES) for part in parts}
+    model = found.model
+    judged = {part: reading.sample(reading.plain(read[part]), JUDGED_IMAGES) for part in parts}
     content: dict[str, Any] = {
         "accuracy": {
-            part: models.accuracy(model, judged[part], of["label"]) for part, of in parts.items()
+            part: trained.accuracy(model, judged[part], of["label"]) for part, of in parts.items()
         },
         "n_judged": {part: min(len(of), JUDGED_IMAGES) for part, of in parts.items()},
-        "epochs_run": len(trained.history),
+        "epochs_run": len(found.history),
         "n_images": {
             part: {name: int((of["label"] == name).sum()) for name in model.classes}
             for part, of in parts.items()
         },
         "n_weights": model.n_weights,
-        "steps": trained.steps,
+        "steps": found.steps,
     }
     if content["accuracy"]["valid"] is None:
         content["accuracy"]["valid_reason"] = "the validation part is empty (split.valid)"

@@ -2,8 +2,10 @@
 
 import logging
 
-from stages.core import crosschecks, expectations, leaks, params, store, tables
+from stages.core import params, store, tables
 from stages.core.errors import run_stage
+from stages.splits import leaks
+from stages.validation import cross_table_checks, expectations
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +31,8 @@ def main() -> None:
         "labels": tables.LABELS.read(),
         "split": tables.SPLIT.read(),
     }
-    frames |= crosschecks.derive_frames(frames, store.read_metrics("split"))
-    not_checked = crosschecks.ONE_SIDED if rule.split.method in leaks.LEAKY else ()
+    frames |= cross_table_checks.derive_frames(frames, store.read_metrics("split"))
+    not_checked = cross_table_checks.ONE_SIDED if rule.split.method in leaks.LEAKY else ()
     checked = {name: frame for name, frame in frames.items() if name not in not_checked}
     findings = expectations.check_all(checked)
     expectations.require_success(findings)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.core import scoring
+from stages.evaluation import scoring
 
 CLASSES = ["basophil", "eosinophil"]
 SHARE = {"value": 0.25, "low": 0.1, "high": 0.5, "n": 16}

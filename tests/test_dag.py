@@ -1,6 +1,7 @@
 """The structure: dvc.yaml says exactly what the code imports and reads; imports go one way."""
 
 import ast
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -11,65 +12,21 @@ import yaml
 
 from tests.dependencies import ROOT, closure, imported_modules, parse, rewrite, stage_names
 
-FOUNDATION = {
-    "errors",
-    "frameworks",
-    "settings",
-    "backbones",
-    "lite0",
-    "pretrained",
-    "vit",
-    "torch_weights",
-    "recipes",
-    "store",
-    "parallel",
-    "params",
-    "tables",
-    "hospitals",
-    "taxonomy",
-}
-# A topic imports the foundation only; these are the exceptions, each a layer on top of another.
-LAYERS = {
-    "agreement": {"metrics", "intervals"},
-    "augmentation": {"inputs"},
-    "backbones": {"lite0", "pretrained", "vit"},
-    "catalogue": {"backbones", "combining", "networks"},
-    "classifiers": {"estimators", "morphology", "reduction"},
-    "contingency": {"metrics"},
-    "covering": {"intervals"},
-    "balance": {"leaks", "splitting"},
-    "drawing": {"cells"},
-    "estimators": {"reduction"},
-    "examples": {"inputs", "decoding"},
-    "feeding": {"augmentation", "examples"},
-    "inputs": {"masks"},
-    "leaks": {"intervals"},
-    "lite0": {"torch_weights"},
-    "listing": {"catalogue"},
-    "masks": {"density", "segmentation"},
-    "models": {"classifiers", "combining", "networks", "pretrained"},
-    "morphology": {"density", "masks", "segmentation", "sharpness"},
-    "networks": {"backbones"},
-    "scoring": {"intervals", "metrics"},
-    "probing": {"intervals"},
-    "screening": {"intervals"},
-    "segmentation": {"density"},
-    "shortcut_scores": {"contingency", "intervals", "metrics", "probing"},
-    "shortcuts": {"decoding", "inputs"},
-    "smears": {"drawing", "cells"},
-    "splitting": {"leaks"},
-    "suspicion": {"intervals"},
-    "steps": {"examples", "feeding", "models", "networks", "pretrained", "progress"},
-    "training": {
-        "classifiers",
-        "combining",
-        "examples",
-        "models",
-        "networks",
-        "progress",
-        "steps",
-    },
-    "views": {"augmentation", "decoding", "inputs"},
+# Which package imports which; none of them a stage, and no module itself over others.
+ALLOWED = {
+    "core": set(),
+    "datasets": {"core"},
+    "simulation": {"core"},
+    "images": {"core"},
+    "labels": {"core"},
+    "splits": {"core"},
+    "validation": {"core"},
+    "inputs": {"core", "images"},
+    "models": {"core", "images", "inputs"},
+    "training": {"core", "inputs", "models"},
+    "evaluation": {"core", "labels"},
+    "shortcuts": {"core", "images", "inputs", "evaluation"},
+    "tools": {"core", "datasets", "labels", "models"},
 }
 HEAVY = ("tensorflow", "keras", "great_expectations", "matplotlib")
 MAY_BE_HEAVY = {"features", "validate", "train", "evaluate", "cover"}
@@ -180,17 +137,17 @@ def test_plots_draw_columns_that_are_there(name, shown):
 
 def test_an_added_import_is_noticed(tmp_path):
     """The closure grows when a module imports another one: the test above can fail."""
-    (tmp_path / "stages/core").mkdir(parents=True)
+    (tmp_path / "stages/images").mkdir(parents=True)
     for name in ("sharpness", "colour"):
-        (tmp_path / f"stages/core/{name}.py").write_text("")
+        (tmp_path / f"stages/images/{name}.py").write_text("")
     stage = tmp_path / "stages/quality.py"
-    stage.write_text("from stages.core import colour\n")
+    stage.write_text("from stages.images import colour\n")
     before = closure("stages/quality.py", tmp_path)
     imported_modules.cache_clear()
     stage.write_text(
-        "from stages.core import colour\n\ndef f():\n    import stages.core.sharpness\n"
+        "from stages.images import colour\n\ndef f():\n    import stages.images.sharpness\n"
     )
-    assert closure("stages/quality.py", tmp_path) - before == {"stages/core/sharpness.py"}
+    assert closure("stages/quality.py", tmp_path) - before == {"stages/images/sharpness.py"}
 
 
 def test_an_undeclared_parameter_is_noticed():
@@ -199,21 +156,64 @@ def test_an_undeclared_parameter_is_noticed():
     assert declared_groups({"params": ["split", "models.${model}"]}) == {"split", "models"}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "stages/core").glob("*.py")), ids=lambda p: p.stem)
-def test_imports_go_from_topic_to_foundation(path):
-    """Core never imports a stage, foundations no topic, topics one another only where layered."""
-    for module in imported_modules(path):
-        assert module.startswith("stages/core/"), f"{path.name} imports the stage {module}"
-        name = Path(module).stem
-        if path.stem in FOUNDATION:
-            assert name in FOUNDATION
-        else:
-            assert name in FOUNDATION | LAYERS.get(path.stem, set()), f"{path.name} -> {name}"
+def modules(root: Path = ROOT) -> list[str]:
+    """The files of all packages; not the stages."""
+    files = [path for path in (root / "stages").glob("*/*.py") if path.stem != "__init__"]
+    return sorted(path.relative_to(root).as_posix() for path in files)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "stages").glob("*.py")), ids=lambda p: p.stem)
-def test_stages_import_no_stage(path):
-    assert all(module.startswith("stages/core/") for module in imported_modules(path))
+def strange_imports(root: Path = ROOT) -> list[str]:
+    """Imports against the order of the packages, and modules that reach themselves."""
+    found = []
+    for file in modules(root):
+        package = file.split("/")[1]
+        for other in sorted(imported_modules(root / file, root)):
+            theirs = other.split("/")[1]
+            if theirs.endswith(".py") or theirs not in {package, *ALLOWED[package]}:
+                found.append(f"{file} imports {other}")
+            if file in closure(other, root):
+                found.append(f"{file} and {other} reach each other")
+    return found
+
+
+def test_imports_go_one_way():
+    """From package to package as ALLOWED says; nothing imports a stage, or itself over others."""
+    assert {file.split("/")[1] for file in modules()} == set(ALLOWED)
+    assert strange_imports() == []
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "says"),
+    [
+        ("stages/core/store.py", "from stages.images import colour", "imports stages/images"),
+        ("stages/core/store.py", "import stages.core.tables", "reach each other"),
+        ("stages/labels/taxonomy.py", "from stages.splits.leaks import x", "imports stages/spl"),
+        (
+            "stages/images/colour.py",
+            "def f():\n    from stages import train",
+            "imports stages/train",
+        ),
+    ],
+)
+def test_a_wrong_import_is_noticed(tmp_path, file, line, says):
+    """Sideways, backwards, in a circle or inside a function."""
+    for name in [*modules(), "stages/train.py"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    assert strange_imports(tmp_path) == []
+    imported_modules.cache_clear()
+    with (tmp_path / file).open("a", encoding="utf-8") as opened:
+        opened.write(f"\n{line}\n")
+    assert any(says in told for told in strange_imports(tmp_path))
+
+
+def test_the_files_in_stages_are_exactly_the_stages():
+    """`ls stages` shows the pipeline; each stage runs on its own, and commands lie in tools."""
+    files = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
+    assert files == set(stage_names())
+    for name in files:
+        reached = imported_modules(ROOT / f"stages/{name}.py")
+        assert not [other for other in reached if other.count("/") == 1 or "/tools/" in other]
 
 
 def test_modules_are_nouns():
@@ -221,10 +221,11 @@ def test_modules_are_nouns():
     assert not names & REFUSED_NAMES
 
 
-def test_every_core_module_has_its_tests():
-    modules = {path.stem for path in (ROOT / "stages/core").glob("*.py")} - {"__init__"}
-    tested = {path.stem.removeprefix("test_") for path in (ROOT / "tests/core").glob("test_*.py")}
-    assert modules <= tested
+def test_every_module_has_its_tests():
+    """In the folder and under the name of its own."""
+    for file in modules():
+        package, name = file.split("/")[1:]
+        assert (ROOT / f"tests/{package}/test_{name}").is_file(), file
 
 
 def test_every_stage_has_its_tests():

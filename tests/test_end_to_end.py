@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.core.smears import SmearSpec
-from stages.core.smears import publish as publish_smears
+from stages.simulation.cohorts import SmearSpec
+from stages.simulation.cohorts import publish as publish_smears
 from tests.projects import Project, stages_run
 
 LEARNING = ["train", "evaluate", "cover", "summarise"]

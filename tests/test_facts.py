@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.core import hospitals, sieve, taxonomy
+from stages.datasets import filtering, hospitals, path_facts
+from stages.labels import taxonomy
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -109,7 +110,7 @@ def test_bloodmnist_is_barcelona_in_eight_classes():
 
 def test_453_files_of_barcelona_are_of_odd_size():
     """Sizes are width x height here, height x width in the count."""
-    reader = hospitals.PathReader(hospitals.load("barcelona").layout, {})
+    reader = path_facts.PathReader(hospitals.load("barcelona").layout, {})
     assert sum(n for *_, n in BARCELONA_SIZES) == 17_092
     odd = [n for height, width, n in BARCELONA_SIZES if reader.is_odd_size(width, height)]
     assert sum(odd) == 453
@@ -131,7 +132,7 @@ def list_barcelona():
 def see(path, shared):
     """What decoding a file would show; only copies share their pixels."""
     pixels = shared.get(Path(path).stem, path)
-    return sieve.Seen("s", pixels, 360, 363, "jpeg", "RGB", bytes(32))
+    return filtering.Seen("s", pixels, 360, 363, "jpeg", "RGB", bytes(32))
 
 
 def test_barcelona_has_17074_unique_images_of_one_label():
@@ -139,10 +140,10 @@ def test_barcelona_has_17074_unique_images_of_one_label():
     layout = hospitals.load("barcelona").layout
     paths = list_barcelona()
     random.Random(3).shuffle(paths)
-    heaps = sieve.sort_members("barcelona", paths, layout, hospitals.PathReader(layout, {}))
+    heaps = filtering.sort_members("barcelona", paths, layout, path_facts.PathReader(layout, {}))
     assert len(heaps.candidates) == len(paths) == 17_092
     shared = {name: str(pair) for pair in BARCELONA_COPIES for name in pair}
-    kept, rejected = sieve.judge(heaps, [see(one.path, shared) for one in heaps.candidates])
+    kept, rejected = filtering.judge(heaps, [see(one.path, shared) for one in heaps.candidates])
     assert len(BARCELONA_COPIES) == 17
     assert len(kept) == 17_074
     assert Counter(one.reason for one in rejected) == {"duplicate": 16, "conflicting_labels": 2}
@@ -280,7 +281,7 @@ def test_the_patients_of_johns_hopkins():
     if not table.is_file():
         pytest.skip("the published table of patients is not here")
     layout = hospitals.load("jhu").layout
-    reader = hospitals.PathReader(layout, {"master.csv": table.read_bytes()})
+    reader = path_facts.PathReader(layout, {"master.csv": table.read_bytes()})
     paths = [f"Patient_{number:02d}/Signed slides/Monocyte/MO_1.jpg" for number in range(106)]
     facts = [reader.read(path) for path in paths]
     assert reader.read(paths[0].replace("Patient_00", "Patient_106")).diagnosis is None

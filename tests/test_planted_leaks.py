@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from stages import download, filter, harmonise, split
-from stages.core.smears import SmearSpec, truth
 from stages.core.tables import IMAGES, SPLIT
+from stages.simulation.cohorts import SmearSpec, truth
 from tests.stages.cohort import write_label_map, write_project
 
 HOSPITALS = ("north", "east", "west")  # the last is unseen

@@ -7,7 +7,9 @@ import shlex
 import pytest
 import yaml
 
-from stages.core import hospitals, params, taxonomy
+from stages.core import params
+from stages.datasets import hospitals
+from stages.labels import taxonomy
 from tests.projects import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -22,10 +22,12 @@ import numpy as np
 import pandas as pd
 
 from stages import quality
-from stages.core import backbones, frameworks, parallel, params, views
-from stages.core.cells import CELL_TYPES, bank
-from stages.core.drawing import Look, Style, draw, encode
+from stages.core import backend, parallel, params
 from stages.core.tables import IMAGES
+from stages.inputs import views
+from stages.models import backbones
+from stages.simulation.cells import CELL_TYPES, bank
+from stages.simulation.pictures import Look, Style, draw, encode
 
 HOSPITAL = "drawn"
 N_IMAGES = 512
@@ -96,7 +98,7 @@ def _measure() -> None:
     near, far = get_context("spawn").Pipe()
     other = get_context("spawn").Process(target=_run_bare, args=(far,))
     other.start()
-    frameworks.use_one_thread_an_operation()
+    backend.use_one_thread_an_operation()
     network = _load(rule)
     views.embed(network, pixels[: views.BATCH])  # traces the graph
     stage, bare, threads, cpu = [], [], [], []

@@ -16,18 +16,22 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from stages.core import augmentation, decoding, feeding, frameworks, inputs, parallel
-from stages.core.cells import CELL_TYPES, bank
-from stages.core.drawing import Look, Style, draw, encode
-from stages.core.examples import Examples
+from stages.core import backend, parallel
 from stages.core.params import InputsParams
-from stages.core.recipes import Augmentation, NetworkRecipe, Step
+from stages.images import decoding
+from stages.inputs import augmentation, preparation
+from stages.inputs.augmentation import Augmentation
+from stages.inputs.reading import Examples
+from stages.models.recipes import NetworkRecipe, Step
+from stages.simulation.cells import CELL_TYPES, bank
+from stages.simulation.pictures import Look, Style, draw, encode
+from stages.training import batches
 
 N_IMAGES, N_TIMES, BATCH = 256, 3, 32
 RULE = InputsParams(
     crop="whole", scale="image", half_side=1.5, white_balance=["none"], hide="nothing"
 )
-NOWHERE = inputs.Geometry(None, None, (240.0, 240.0, 240.0))
+NOWHERE = preparation.Geometry(None, None, (240.0, 240.0, 240.0))
 
 
 def make_recipe(size: int, augment: Augmentation) -> NetworkRecipe:
@@ -51,11 +55,11 @@ def draw_files(folder: Path) -> list[Path]:
 
 
 def prepare(path: Path, size: int) -> np.ndarray:
-    """Decode a file and prepare it with surroundings, as `examples.read_wide` does."""
+    """Decode a file and prepare it with surroundings, as `reading.read_wide` does."""
     side = size + 2 * round(size / 4)
     outward = np.diag([side / size, side / size, 1.0])
     rgb = decoding.decode(path.read_bytes()).rgb
-    return inputs.prepare(rgb, NOWHERE, RULE, side, "none", outward)
+    return preparation.prepare(rgb, NOWHERE, RULE, side, "none", outward)
 
 
 def read_once(paths: list[Path], size: int, file: Any) -> Examples:
@@ -73,7 +77,7 @@ def make_dataset(rows: Examples, recipe: NetworkRecipe, grey_share: float) -> An
     """The dataset that training iterates over."""
     targets = np.eye(2, dtype=np.float32)[np.arange(len(rows.x)) % 2]
     weights = np.ones(len(rows.x), np.float32)
-    return feeding.make_dataset(rows, targets, weights, recipe, grey_share, 1)
+    return batches.make_dataset(rows, targets, weights, recipe, grey_share, 1)
 
 
 def rate(epoch: Callable[[], Iterator[Any]]) -> float:
@@ -89,7 +93,7 @@ def rate(epoch: Callable[[], Iterator[Any]]) -> float:
 
 def make_keras_epoch(folder: Path, paths: list[Path]) -> Callable[[], Iterator[Any]]:
     """Keras' generator over the same files, as the second project had it, on as many threads."""
-    frameworks.load_tensorflow()
+    backend.load_tensorflow()
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
     frame = pd.DataFrame(

@@ -9,10 +9,13 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from stages.core import contingency, inputs, masks, params, shortcut_scores, shortcuts
-from stages.core.cells import CELL_TYPES, bank
-from stages.core.drawing import Look, Style, draw, encode
+from stages.core import params
+from stages.images import cell_masks
+from stages.inputs import preparation
 from stages.quality import measure_picture
+from stages.shortcuts import contingency, measures, shortcut_scores
+from stages.simulation.cells import CELL_TYPES, bank
+from stages.simulation.pictures import Look, Style, draw, encode
 
 N_IMAGES = 110
 
@@ -28,8 +31,10 @@ def main() -> None:
         for number in range(N_IMAGES)
     ]
     contents = [encode(rgb, style.camera.jpeg_quality) for rgb in drawn]
-    found = [masks.segment(rgb) for rgb in drawn]
-    places = [inputs.Geometry(one.centre, one.cell_radius, one.white, one.packed) for one in found]
+    found = [cell_masks.segment(rgb) for rgb in drawn]
+    places = [
+        preparation.Geometry(one.centre, one.cell_radius, one.white, one.packed) for one in found
+    ]
 
     start = time.perf_counter()
     for content in contents:
@@ -38,7 +43,7 @@ def main() -> None:
         )
     quality = N_IMAGES / (time.perf_counter() - start)
     start = time.perf_counter()
-    rows = [shortcuts.measure(*one, rule.inputs) for one in zip(contents, places, strict=True)]
+    rows = [measures.measure(*one, rule.inputs) for one in zip(contents, places, strict=True)]
     probe = N_IMAGES / (time.perf_counter() - start)
     print(
         f"one core: quality {quality:.0f} images/s, probe {probe:.0f}: ratio {probe / quality:.2f}"
@@ -55,10 +60,10 @@ def main() -> None:
             "group": [f"patient{number % 300}" for number in range(n)],
         }
     )
-    measures = pd.DataFrame(values, index=images["image_id"], columns=list(rows[0]))
+    measured = pd.DataFrame(values, index=images["image_id"], columns=list(rows[0]))
     start = time.perf_counter()
     counts = contingency.count_classes(images)
-    shortcut_scores.report(images, measures, counts, False, rule.probe.alarm, 1)
+    shortcut_scores.report(images, measured, counts, False, rule.probe.alarm, 1)
     seconds = time.perf_counter() - start
     print(f"simple models of {n} images, 3 hospitals, 11 classes: {seconds:.0f} s, one thread")
     print(f"that is the pass of {seconds * probe:.0f} images on one core")

@@ -4,8 +4,8 @@ import time
 
 import cv2
 
-from stages.core.cells import CELL_TYPES, bank
-from stages.core.drawing import Look, Style, draw, encode
+from stages.simulation.cells import CELL_TYPES, bank
+from stages.simulation.pictures import Look, Style, draw, encode
 
 N_PICTURES = 330
 

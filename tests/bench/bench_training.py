@@ -12,11 +12,13 @@ import time
 import numpy as np
 import pandas as pd
 
-from stages.core import frameworks, params, training
-from stages.core.examples import Examples
+from stages.core import backend, params
 from stages.core.params import InputsParams
-from stages.core.recipes import Augmentation, NetworkRecipe, Step, choose
 from stages.core.settings import read_yaml
+from stages.inputs.augmentation import Augmentation
+from stages.inputs.reading import Examples
+from stages.models.recipes import NetworkRecipe, Step, choose
+from stages.training import fitting
 
 SIZE = 112
 N_IMAGES = 1024
@@ -53,13 +55,13 @@ def time_epoch(train: str, views: int, n_images: int) -> float:
         steps=[Step(train=train, epochs=EPOCHS, schedule="constant")],
     )
     nothing = Examples([], [], rows.x[:0])
-    trained = training.fit(recipe, rows, nothing, labels, CLASSES, INPUTS, 1)
+    trained = fitting.fit(recipe, rows, nothing, labels, CLASSES, INPUTS, 1)
     return float(np.median(trained.seconds[1:]))
 
 
 def time_fine_tuning(promise: str) -> None:
     """Print the seconds of a fine-tuning epoch, in a process of its own."""
-    _, tf = frameworks.load_tensorflow()
+    _, tf = backend.load_tensorflow()
     if promise == "without":
         tf.config.experimental.enable_op_determinism = lambda: None
     print(time_epoch("all", 0, N_TUNED))
@@ -80,7 +82,7 @@ def print_rates() -> None:
         _, labels = draw_rows(N_TUNED)
         rows = Examples(list(labels.index), ["white_point"] * N_TUNED, pixels, margin, pixels)
         nothing = Examples([], [], pixels[:0])
-        trained = training.fit(recipe, rows, nothing, labels, CLASSES, chosen.inputs, 1)
+        trained = fitting.fit(recipe, rows, nothing, labels, CLASSES, chosen.inputs, 1)
         rates = ", ".join(f"{N_TUNED / seconds:.0f}" for seconds in trained.seconds)
         print(f"the default at {size} px, views a second in each epoch: {rates}")
 

@@ -13,20 +13,16 @@ import pandas as pd
 import pytest
 
 from stages import cover, features, quality
-from stages.core import (
-    backbones,
-    covering,
-    examples,
-    frameworks,
-    inputs,
-    models,
-    networks,
-    sheets,
-)
+from stages.core import backend
 from stages.core.errors import ModelError, TableError
 from stages.core.params import InputsParams
-from stages.core.recipes import EnsembleRecipe, HeadRecipe, NetworkRecipe, Step
 from stages.core.tables import IMAGES, PREDICTIONS, QUALITY
+from stages.images import contact_sheets
+from stages.inputs import preparation, reading
+from stages.models import backbones, networks, trained
+from stages.models.recipes import EnsembleRecipe, HeadRecipe, NetworkRecipe, Step
+from stages.models.rows import read as read_rows
+from stages.shortcuts import hidden_cell
 from tests.stages.cohort import HEAD_RECIPE, ROOT, write_project
 from tests.stages.test_quality import image_row
 
@@ -133,11 +129,11 @@ def call_by_two(n_hidden):
 def write_lenet(looks_at, **changes):
     """Keep a made LeNet, and what it calls every image, as train and evaluate would."""
     network = made_lenet(looks_at, CORNER if looks_at == "ground" else MIDDLE)
-    model = models.SingleModel(CLASSES, LENET, rule(**changes), (32, 32, 3), network)
-    models.save(model, Path("data/model"))
+    model = trained.SingleModel(CLASSES, LENET, rule(**changes), (32, 32, 3), network)
+    trained.save(model, Path("data/model"))
     ids = [f"{hospital}/{i:03d}.png" for hospital in ("north", "east") for i in range(N_IMAGES)]
-    rows = examples.read_pixels(["north", "east"], ids, model.inputs, LENET.size)
-    write_predictions(models.predict_images(model, rows))
+    rows = reading.read_pixels(["north", "east"], ids, model.inputs, LENET.size)
+    write_predictions(trained.predict_images(model, rows))
 
 
 def write_predictions(probabilities):
@@ -193,7 +189,7 @@ def test_calls_that_follow_the_cell_are_lost(project):
 
 def made_backbone(name, size, layers, weights_dir):
     """A small real network in place of the backbone: mean red and blue of corner and middle."""
-    keras = frameworks.load_keras()
+    keras = backend.load_keras()
     pixels = keras.Input((size, size, 3))
     corner = keras.layers.Cropping2D(((0, size - 3), (0, size - 3)))(pixels)
     middle = keras.layers.Cropping2D(size // 2 - 3)(pixels)
@@ -215,13 +211,13 @@ def write_head(looks_at, n_features, **changes):
         bias = np.full(2, 0.0 if looks_at == "ground" else -60.0, np.float32)
         network.get_layer("hidden_1").set_weights([kernel, bias])
     network.get_layer("probabilities").set_weights(call_by_two(2))
-    model = models.SingleModel(CLASSES, HEAD, rule(**changes), (n_features,), network)
-    models.save(model, Path("data/model"))
+    model = trained.SingleModel(CLASSES, HEAD, rule(**changes), (n_features,), network)
+    trained.save(model, Path("data/model"))
     ids = [f"{hospital}/{i:03d}.png" for hospital in ("north", "east") for i in range(N_IMAGES)]
     for hospital in ("north", "east"):
         features.main(hospital)
-    rows = examples.read_features(["north", "east"], ids, plain_only=True)
-    predicted = models.predict_images(model, rows)
+    rows = reading.read_features(["north", "east"], ids, plain_only=True)
+    predicted = trained.predict_images(model, rows)
     write_predictions(predicted)
     return predicted
 
@@ -245,13 +241,13 @@ def test_a_head_on_features_is_asked_through_the_backbone(
 def spy_on_calls(monkeypatch):
     """Remember what the images were called before and after."""
     seen = {}
-    report = covering.report
+    report = hidden_cell.report
 
     def listen(before, after, *others):
         seen.update(before=before, after=after)
         return report(before, after, *others)
 
-    monkeypatch.setattr(covering, "report", listen)
+    monkeypatch.setattr(hidden_cell, "report", listen)
     return seen
 
 
@@ -272,7 +268,7 @@ def test_but_for_the_hidden_cell_the_images_are_prepared_as_before(
     calls = spy_on_calls(monkeypatch)
     cover.main()
     assert np.abs(calls["after"]["p"] - calls["before"]["p"]).max() > 0.05
-    monkeypatch.setattr(inputs, "cover", lambda rgb, *_: rgb)
+    monkeypatch.setattr(preparation, "cover", lambda rgb, *_: rgb)
     cover.main()
     assert calls["after"]["call"].tolist() == calls["before"]["call"].tolist()
     np.testing.assert_allclose(calls["after"]["p"], calls["before"]["p"], atol=1e-5)
@@ -283,21 +279,21 @@ def test_a_model_of_several_gets_what_each_of_them_takes(project, monkeypatch):
     write_params(project, inputs=rule().model_dump())
     monkeypatch.setattr(backbones, "load_extractor", made_backbone)
     write_head("cell", 6)
-    head = models.load(Path("data/model"))
-    lenet = models.SingleModel(CLASSES, LENET, rule(), (32, 32, 3), made_lenet("ground", CORNER))
+    head = trained.load(Path("data/model"))
+    lenet = trained.SingleModel(CLASSES, LENET, rule(), (32, 32, 3), made_lenet("ground", CORNER))
     recipe = EnsembleRecipe(kind="ensemble", members={"head": HEAD, "lenet": LENET})
-    both = models.CompositeModel(CLASSES, recipe, rule(), {"head": head, "lenet": lenet})
+    both = trained.CompositeModel(CLASSES, recipe, rule(), {"head": head, "lenet": lenet})
     shutil.rmtree("data/model")
-    models.save(both, Path("data/model"))
+    trained.save(both, Path("data/model"))
     ids = [f"north/{i:03d}.png" for i in range(N_IMAGES)]
-    rows = examples.read(recipe, ["north"], ids, both.inputs, plain_only=True)
-    before = models.predict_images(both, rows)
+    rows = read_rows(recipe, ["north"], ids, both.inputs, plain_only=True)
+    before = trained.predict_images(both, rows)
     write_predictions(before)
     calls = spy_on_calls(monkeypatch)
     cover.main()
-    seen = models.predict_images(lenet, rows["lenet"])
-    hidden = examples.read_pixels(["north"], ids, rule(hide="cell"), 32)
-    lost = models.predict_images(lenet, hidden)
+    seen = trained.predict_images(lenet, rows["lenet"])
+    hidden = reading.read_pixels(["north"], ids, rule(hide="cell"), 32)
+    lost = trained.predict_images(lenet, hidden)
     assert (seen.max(axis=1) > 0.9).all()
     np.testing.assert_allclose(lost, seen, atol=1e-6)  # the ground alone speaks
     # The head is sure of nothing any more: half of its answer is the network's.
@@ -346,8 +342,8 @@ def test_pixels_are_prepared_before_the_networks_are_loaded(project, monkeypatch
     write_head("cell", 6)
     order = []
     for module, name in (
-        (examples, "read_pixels"),
-        (models, "load"),
+        (reading, "read_pixels"),
+        (trained, "load"),
         (backbones, "load_extractor"),
     ):
         monkeypatch.setattr(module, name, remember(order, name, getattr(module, name)))
@@ -365,10 +361,10 @@ def remember(order, name, function):
 
 def prepare_both(hospital, number, ground):
     """Return an image in white point as the sheet shows it, and with its cell hidden."""
-    place = inputs.geometries(QUALITY.read(hospital), rule())[f"{hospital}/{number:03d}.png"]
+    place = preparation.geometries(QUALITY.read(hospital), rule())[f"{hospital}/{number:03d}.png"]
     rgb = draw_smear(number, ground, (BLUE_CELL, RED_CELL)[number // 2 % 2])
     return [
-        inputs.prepare(rgb, place, rule(hide=hide), SHEET_SIZE, "white_point").tobytes()
+        preparation.prepare(rgb, place, rule(hide=hide), SHEET_SIZE, "white_point").tobytes()
         for hide in ("nothing", "cell")
     ]
 
@@ -382,7 +378,7 @@ def test_pairs_are_drawn_as_the_model_sees_them(project, monkeypatch):
         tiles.append((np.array(rgb).tobytes(), lines))
         return np.full((160, 160, 3), len(tiles), np.uint8)
 
-    monkeypatch.setattr(sheets, "caption", caption)
+    monkeypatch.setattr(contact_sheets, "caption", caption)
     calls = spy_on_calls(monkeypatch)
     cover.main()
     assert len(tiles) == 24
@@ -410,7 +406,7 @@ def test_pairs_are_drawn_as_the_model_sees_them(project, monkeypatch):
 def test_a_model_of_hidden_cells_is_not_asked(project, monkeypatch):
     """It never saw a cell: nulls with the reason, an empty sheet, and no network is loaded."""
     write_lenet("ground", hide="cell")
-    for module, name in ((models, "load"), (examples, "read_pixels")):
+    for module, name in ((trained, "load"), (reading, "read_pixels")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("the model was asked"))
     content = run_cover()
     assert content["by_hospital"]["north"]["n_confident"] == N_IMAGES

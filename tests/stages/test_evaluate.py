@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from stages import evaluate
-from stages.core import models
 from stages.core.errors import ModelError, SplitError
 from stages.core.params import InputsParams
-from stages.core.recipes import HeadRecipe
 from stages.core.tables import FEATURES, LABELS, PREDICTIONS, SPLIT
+from stages.models import trained
+from stages.models.recipes import HeadRecipe
 from tests.stages.cohort import HEAD_RECIPE, write_project
 
 CLASSES = ["basophil", "eosinophil", "monocyte"]
@@ -36,7 +36,7 @@ PICTURES = [
 ]
 
 
-class Softmax(models.SingleModel):
+class Softmax(trained.SingleModel):
     """A model whose features are its answers, so that every score is known beforehand."""
 
     def predict(self, x):
@@ -95,8 +95,8 @@ def write_cohort(frame, classes):
 
 def answer_with(monkeypatch, classes):
     model = Softmax(classes, HeadRecipe(**HEAD_RECIPE), InputsParams(**INPUTS), (len(classes),))
-    monkeypatch.setattr(models, "read_card", lambda folder: model)
-    monkeypatch.setattr(models, "load", lambda folder: model)
+    monkeypatch.setattr(trained, "read_card", lambda folder: model)
+    monkeypatch.setattr(trained, "load", lambda folder: model)
 
 
 def read_metrics(project):
@@ -177,7 +177,7 @@ def test_the_same_input_gives_the_same_bytes(project):
 
 def test_a_hospital_that_is_nowhere_stops_before_the_model_runs(project, monkeypatch):
     """Its absence from the means would go unnoticed."""
-    monkeypatch.setattr(models, "predict_images", lambda *_: pytest.fail("the model ran"))
+    monkeypatch.setattr(trained, "predict_images", lambda *_: pytest.fail("the model ran"))
     split = SPLIT.read()
     SPLIT.write(split[split["hospital"] == "north"])
     with pytest.raises(SplitError, match=r"test or unseen image of east.*take it out"):
@@ -185,7 +185,7 @@ def test_a_hospital_that_is_nowhere_stops_before_the_model_runs(project, monkeyp
 
 
 def test_a_class_that_the_model_never_learnt_stops_before_the_model_runs(project, monkeypatch):
-    monkeypatch.setattr(models, "predict_images", lambda *_: pytest.fail("the model ran"))
+    monkeypatch.setattr(trained, "predict_images", lambda *_: pytest.fail("the model ran"))
     answer_with(monkeypatch, ["eosinophil", "monocyte"])
     with pytest.raises(ModelError, match=r"split\.parquet holds basophil, which.*dvc repro"):
         evaluate.main()

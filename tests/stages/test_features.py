@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from stages import features
-from stages.core import backbones, params, views
+from stages.core import params
 from stages.core.errors import TableError
 from stages.core.tables import FEATURES, QUALITY
+from stages.inputs import views
+from stages.models import backbones
 from tests.stages.test_quality import write_cells
 
 N_IMAGES = 7

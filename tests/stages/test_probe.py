@@ -14,9 +14,9 @@ import yaml
 
 from stages import download, probe, quality
 from stages import filter as filter_stage
-from stages.core import smears
 from stages.core.errors import TableError
 from stages.core.tables import IMAGES, LABELS, QUALITY, SPLIT
+from stages.simulation import cohorts
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -109,7 +109,7 @@ def results():
 
 
 @pytest.fixture(scope="module")
-def cohorts(tmp_path_factory):
+def projects(tmp_path_factory):
     """Two projects after the stage has run: without and with a tinted class."""
     folders = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -124,12 +124,12 @@ def cohorts(tmp_path_factory):
 
 
 @pytest.fixture
-def stand(cohorts, tmp_path, monkeypatch):
+def stand(projects, tmp_path, monkeypatch):
     """Go to a copy of one of the projects; return what the stage wrote there."""
     monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
 
     def go(tinted):
-        shutil.copytree(cohorts[tinted], tmp_path, dirs_exist_ok=True)
+        shutil.copytree(projects[tinted], tmp_path, dirs_exist_ok=True)
         monkeypatch.chdir(tmp_path)
         return json.loads(Path("metrics/probe.json").read_text(encoding="utf-8"))
 
@@ -285,12 +285,12 @@ def test_a_missing_row_stops_the_stage(stand, table):
 def write_smears(colour_shortcut):
     """The images of one simulated hospital, all of them to learn from."""
     cells = dict.fromkeys((*CLASSES, "basophil"), 1.0)
-    spec = smears.SmearSpec(
+    spec = cohorts.SmearSpec(
         seed=5, n_images=120, n_patients=10, classes=cells, colour_shortcut=colour_shortcut,
         style={"width": 200, "height": 200, "px_per_um": 6.0},
     )  # fmt: skip
-    smears.publish(spec, "here", Path("here.zip"))
-    truth = smears.truth(spec, "here")
+    cohorts.publish(spec, "here", Path("here.zip"))
+    truth = cohorts.truth(spec, "here")
     with zipfile.ZipFile("here.zip") as archive:
         rows = [
             image_row(image_id, archive.read(path), 200, 200)

@@ -9,18 +9,11 @@ import pandas as pd
 import pytest
 
 from stages import train
-from stages.core import (
-    backbones,
-    examples,
-    lite0,
-    models,
-    params,
-    progress,
-    steps,
-    tables,
-    training,
-)
+from stages.core import params, tables
 from stages.core.errors import ModelError
+from stages.inputs import reading
+from stages.models import backbones, efficientnet_lite0, trained
+from stages.training import checkpoints, fitting, steps
 from tests.stages.cohort import HEAD_RECIPE, KNN_RECIPE, write_project
 
 CLASSES = ["basophil", "monocyte"]
@@ -106,14 +99,14 @@ def test_it_writes_model_history_and_counts():
     seconds = pd.read_csv("metrics/timing/train_epochs.csv")["seconds"]
     assert len(seconds) == len(history)
     assert (seconds > 0).all()
-    model = models.load(Path("data/model"))
+    model = trained.load(Path("data/model"))
     assert model.classes == CLASSES
     assert model.inputs == params.load("inputs").inputs
     split = tables.SPLIT.read().set_index("image_id")
     for part, accuracy in content["accuracy"].items():
         ids = split.index[split["part"] == part]
-        rows = examples.read_features(["a", "b"], ids, plain_only=True)
-        right = models.predict_images(model, rows).idxmax(axis=1) == split["label"].loc[ids]
+        rows = reading.read_features(["a", "b"], ids, plain_only=True)
+        right = trained.predict_images(model, rows).idxmax(axis=1) == split["label"].loc[ids]
         assert accuracy == pytest.approx(right.mean(), rel=1e-5)
     assert not list(Path("data").glob("*.tmp"))
 
@@ -137,7 +130,7 @@ def test_labels_of_test_and_unseen_images_change_no_byte(name):
 
 def test_a_killed_stage_goes_on_and_leaves_no_state(monkeypatch):
     """The state lies beside the model until that is written; then it goes."""
-    real = progress.Progress.save
+    real = checkpoints.Progress.save
     train.main()
     calm = read_outputs()
     assert not PARTIAL.exists()
@@ -148,12 +141,12 @@ def test_a_killed_stage_goes_on_and_leaves_no_state(monkeypatch):
         if len(state.history) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(progress.Progress, "save", save_and_die)
+    monkeypatch.setattr(checkpoints.Progress, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
         train.main()
-    assert (PARTIAL / progress.STATE).is_file()
+    assert (PARTIAL / checkpoints.STATE).is_file()
     assert not Path("data/model").exists()
-    monkeypatch.setattr(progress.Progress, "save", real)
+    monkeypatch.setattr(checkpoints.Progress, "save", real)
     train.main()
     assert read_outputs() == calm
     assert not PARTIAL.exists()
@@ -164,14 +157,14 @@ def test_accuracies_are_of_a_sample_where_there_are_many_images(monkeypatch):
     """So many images of each part are judged, whatever the recipe."""
     monkeypatch.setattr(train, "JUDGED_IMAGES", 5)
     asked = []
-    real = models.accuracy
+    real = trained.accuracy
 
     def listen(model, rows, labels):
         ids = rows["near"].image_ids if isinstance(rows, dict) else rows.image_ids
         asked.append(len(set(ids)))
         return real(model, rows, labels)
 
-    monkeypatch.setattr(models, "accuracy", listen)
+    monkeypatch.setattr(trained, "accuracy", listen)
     choose("both")
     train.main()
     assert asked == [5, 5]
@@ -185,7 +178,7 @@ def test_a_failed_training_leaves_the_old_model_alone(monkeypatch):
     def fail(*_, **__):
         raise ModelError("planted")
 
-    monkeypatch.setattr(training, "fit", fail)
+    monkeypatch.setattr(fitting, "fit", fail)
     with pytest.raises(ModelError, match="planted"):
         train.main()
     assert read_outputs() == before
@@ -211,7 +204,7 @@ def test_an_ensemble_is_told_by_member():
     history = pd.read_csv("metrics/train/history.csv")
     assert history["member"].tolist() == ["near"] + ["net"] * (len(history) - 1)
     assert content["epochs_run"] == len(history)
-    assert models.read_card(Path("data/model")).recipe.kind == "ensemble"
+    assert trained.read_card(Path("data/model")).recipe.kind == "ensemble"
 
 
 def test_an_empty_validation_part_is_null_not_zero():
@@ -232,14 +225,14 @@ def test_classes_are_those_of_the_training_part():
     split.loc[split["hospital"] == "c", "label"] = "platelet"
     tables.SPLIT.write(split)
     train.main()
-    assert models.read_card(Path("data/model")).classes == CLASSES
+    assert trained.read_card(Path("data/model")).classes == CLASSES
 
 
 def test_rows_of_test_and_unseen_are_never_asked_for(monkeypatch):
     """The stage reads the parts train and valid, once, and no label of another part."""
     asked = []
-    real = examples.read_split
-    monkeypatch.setattr(examples, "read_split", lambda parts: asked.append(parts) or real(parts))
+    real = reading.read_split
+    monkeypatch.setattr(reading, "read_split", lambda parts: asked.append(parts) or real(parts))
     train.main()
     assert asked == [["train", "valid"]]
 
@@ -249,7 +242,7 @@ def tiny_rows(recipe, hospitals, ids, rule, plain_only):
     x = np.zeros((len(ids), 32, 32, 3), np.uint8)
     for row, name in enumerate(sorted(ids)):
         x[row, 16 * (int(name[-1]) % 2) :][:16] = 200
-    return examples.Examples(sorted(ids), ["white_point"] * len(ids), x)
+    return reading.Examples(sorted(ids), ["white_point"] * len(ids), x)
 
 
 def test_published_weights_are_named(monkeypatch):
@@ -259,15 +252,15 @@ def test_published_weights_are_named(monkeypatch):
         "batch": 8, "steps": [{"train": "head", "epochs": 1, "schedule": "constant"}],
     }  # fmt: skip
     write_project(Path(), ("a", "b", "c"), model="net", models={"net": recipe})
-    monkeypatch.setattr(examples, "read", tiny_rows)
+    monkeypatch.setattr(reading, "read", tiny_rows)
     train.main()
     content = read_metrics()
-    named = {"file": lite0.WEIGHTS.name, "sha256": lite0.WEIGHTS_SHA256}
+    named = {"file": efficientnet_lite0.WEIGHTS.name, "sha256": efficientnet_lite0.WEIGHTS_SHA256}
     assert content["published_weights"] == {"efficientnet_lite0": named}
     assert content["steps"][0]["n_learning"] == 1280 * 2 + 2
     # What is saved holds them: frozen layers have the file's numbers.
     published = backbones.build("efficientnet_lite0", 32, "imagenet", None)
-    network = models.load(Path("data/model")).network
+    network = trained.load(Path("data/model")).network
     for layer in published.layers:
         for ours, theirs in zip(
             network.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True

@@ -1,0 +1,132 @@
+"""data/hospitals.yaml: where a hospital's archives come from, and the rules of its paths."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from stages.core.errors import HospitalError, did_you_mean
+from stages.core.settings import Group, explain, read_yaml
+
+HOSPITALS_FILE = Path("data/hospitals.yaml")
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+CLASS_FOLDERS = r"(?:[^/]+/)*(?P<label>[^/]+)/[^/]+\.(?i:jpe?g|png|bmp|tiff?)"
+FACTS_IN_PATHS = (
+    "label", "patient", "slide", "field", "diagnosis", "official_part", "expert_1", "expert_2",
+)  # fmt: skip
+SIZE = r"^\d+(-\d+)?x\d+(-\d+)?$"  # width x height in px, each a number or a range
+
+
+class Archive(Group):
+    """One file that a hospital publishes."""
+
+    name: Annotated[str, Field(pattern=r"^[^/\\]+$")]
+    urls: list[str] = []
+    bytes: int | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
+
+
+class FactTable(Group):
+    """A CSV table among the published files that tells more of each picture.
+
+    ``key`` is the table's column that equals the group ``match`` of the picture's pattern;
+    ``columns`` gives, for each of our facts, the table's column.
+    """
+
+    member: str
+    key: str
+    match: str
+    columns: dict[str, str]
+
+
+class Layout(Group):
+    """How paths are read. Patterns match the end of a path, from the start of a folder on.
+
+    ``image`` may name groups of `FACTS_IN_PATHS`, and others that tables are joined by; ``mask``
+    names one group, ``of``. ``constants`` hold for every picture that says nothing else.
+    ``sizes`` are those that the hospital's camera gives, ``width x height`` in px.
+    ``official_parts`` tells which of our parts each of the publisher's parts or cohorts is;
+    images of a part that it does not name are left out where the split follows the publisher.
+    """
+
+    image: str = CLASS_FOLDERS
+    mask: str | None = None
+    tables: list[FactTable] = []
+    constants: dict[str, str] = {}
+    sizes: list[Annotated[str, Field(pattern=SIZE)]] = []
+    official_parts: dict[str, Literal["train", "valid", "test"]] = {}
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        groups = _groups("image", self.image)
+        if self.mask is not None and "of" not in _groups("mask", self.mask):
+            raise ValueError("mask needs a group (?P<of>...): the picture's path without ending")
+        for rule in self.tables:
+            _groups("tables, member", rule.member)
+            if rule.match not in groups:
+                raise ValueError(f"tables, match: {rule.match!r} is no group of image")
+        for name in [*self.constants, *(fact for rule in self.tables for fact in rule.columns)]:
+            if name not in FACTS_IN_PATHS:
+                hint = did_you_mean(name, FACTS_IN_PATHS)
+                raise ValueError(
+                    f"{name!r} is no fact of a picture.{hint} Known: {', '.join(FACTS_IN_PATHS)}"
+                )
+        return self
+
+
+class Hospital(Group):
+    """One block of data/hospitals.yaml."""
+
+    title: str
+    licence: str
+    citation: str
+    page: str | None = None
+    stain: str | None = None
+    camera: str | None = None
+    um_per_px: Annotated[float, Field(gt=0)] | None = None
+    archives: list[Archive] = []
+    folder: str | None = None
+    simulated: dict[str, Any] | None = None
+    layout: Layout = Field(default_factory=Layout)
+
+    @model_validator(mode="after")
+    def _has_one_kind_of_source(self) -> Self:
+        kinds = [bool(self.archives), self.folder is not None, self.simulated is not None]
+        if sum(kinds) != 1:
+            raise ValueError("needs exactly one of archives:, folder: or simulated:")
+        return self
+
+
+def load(name: str) -> Hospital:
+    """Read the block of one hospital.
+
+    Raises
+    ------
+    HospitalError
+        There is no such block, or it is wrong; the message names the nearest block.
+    """
+    blocks = read_yaml(HOSPITALS_FILE)
+    if name not in blocks:
+        hint = did_you_mean(name, blocks)
+        raise HospitalError(
+            f"{HOSPITALS_FILE} has no block {name!r}.{hint} Correct hospitals: in params.yaml, "
+            f"or add the block (README, 'Add your hospital'). Known: {', '.join(blocks)}."
+        )
+    try:
+        return Hospital.model_validate(blocks[name])
+    except ValidationError as error:
+        raise HospitalError(f"{HOSPITALS_FILE}, {name}: {explain(error, Hospital)}") from None
+
+
+def compile_ending(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern so that it matches the end of a path, from the start of a folder."""
+    return re.compile(rf"(?:^|/)(?P<whole>{pattern})\Z")
+
+
+def _groups(key: str, pattern: str) -> set[str]:
+    try:
+        return set(compile_ending(pattern).groupindex)
+    except re.error as error:
+        raise ValueError(f"{key}: {pattern!r} is no regular expression: {error}") from None

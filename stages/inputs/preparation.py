@@ -1,0 +1,308 @@
+"""How a picture becomes an array, everywhere: crop at the cell's scale, colour, what is hidden."""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages.core.errors import ImageError
+from stages.core.params import InputsParams
+from stages.images import cell_masks
+
+Pixels = NDArray[np.uint8]
+Transform = NDArray[np.float64]
+
+WHITE, BLACK_OFFSET = 242.0, 2.0  # background after white_point: 242 - 2 = 240
+OD_OFFSET = 4.0
+GREY = 180.0  # channel mean after grey_world
+MARGIN = 0.15  # of the cell's radius: how far beyond it `hide` keeps, or covers, the picture
+BESIDE = 4  # px beside what is seen: two for the sampler, two for the blur
+COVER = 1.25  # radius of the disc that hides a cell, in the hospital's cell radii
+NO_CHANGE = np.eye(3)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the cell is and how large cells are, in the picture's own pixels.
+
+    Attributes
+    ----------
+    centre : tuple of float, optional
+        x and y, px; None: the middle of the picture.
+    radius : float, optional
+        Of a cell, px: the hospital's median or the picture's own, as the rule says. None: no cell
+        is known at this hospital; the crop is then the largest square.
+    white : tuple of float
+        Background, red, green, blue, 0..255.
+    cell : bytes, optional
+        The cell's outline, for ``cell_masks.unpack``. None: no cell was found.
+    """
+
+    centre: tuple[float, float] | None
+    radius: float | None
+    white: tuple[float, float, float]
+    cell: bytes | None = None
+
+
+def geometries(quality: pd.DataFrame, rule: InputsParams) -> dict[str, Geometry]:
+    """Read the geometry of each picture out of the quality table.
+
+    Parameters
+    ----------
+    quality : pandas.DataFrame, shape (n_images, n_columns)
+        Rows of ``tables.QUALITY``, of one hospital or of several.
+    rule : InputsParams
+
+    Returns
+    -------
+    dict of str to Geometry
+        By image_id. With ``scale: hospital`` the radius is the median over the hospital's
+        pictures in which a cell was found; with ``scale: image`` it is the picture's own. Where no
+        cell was found, and with ``hide: cell``, whose crop must not tell the size of the cell:
+        the hospital's radius. Where no cell was found the centre is the middle of the picture.
+
+    Notes
+    -----
+    The median is taken over all of a hospital's pictures, whatever their part: it uses no label,
+    and stands for the microns per pixel that few collections publish. Of the crops compared in
+    the project's first experiments, the hospital's scale transferred best.
+    """
+    medians = quality[quality["has_cell"]].groupby("hospital")["cell_radius"].median()
+    found: dict[str, Geometry] = {}
+    for row in quality.itertuples():
+        usual = float(medians[row.hospital]) if row.hospital in medians.index else None
+        own = float(row.cell_radius) if row.has_cell else usual
+        found[row.image_id] = Geometry(
+            centre=(float(row.centre_x), float(row.centre_y)) if row.has_cell else None,
+            radius=usual if rule.scale == "hospital" or rule.hide == "cell" else own,
+            white=(float(row.white_r), float(row.white_g), float(row.white_b)),
+            cell=row.cell_mask if row.has_cell else None,
+        )
+    return found
+
+
+def prepare(
+    rgb: Pixels,
+    geometry: Geometry,
+    rule: InputsParams,
+    size: int,
+    balance: str,
+    transform: Transform | None = None,
+) -> Pixels:
+    """Turn a picture into the array that a network sees.
+
+    Parameters
+    ----------
+    rgb : numpy.ndarray of uint8, shape (height, width, 3)
+    geometry : Geometry
+    rule : InputsParams
+        Crop, half side and what is hidden. ``crop: whole`` stretches the whole picture to a
+        square; ``centre`` takes a square of the cell crop's side from the picture's middle.
+    size : int
+        Side of the result, px.
+    balance : str
+        ``"white_point"``, ``"grey_world"`` or ``"none"``.
+    transform : numpy.ndarray of float, shape (2, 3) or (3, 3), optional
+        Affine map from a place in the result to the place in the crop that is shown there, both
+        with the middle at 0 and the unit half a side. For augmentation.
+
+    Returns
+    -------
+    numpy.ndarray of uint8, shape (size, size, 3)
+        What lies outside of the picture has the colour of the background.
+
+    Raises
+    ------
+    ImageError
+        The balance is unknown.
+
+    Notes
+    -----
+    One interpolation for crop, scale and augmentation together, so that augmented and plain
+    views are equally sharp. Where pixels are merged, the picture is averaged first.
+
+    ``white_point`` is 242 exp(-OD) - 2 with OD = -ln((I + 4) / (background + 4)), ``grey_world``
+    scales each channel of the crop to a mean of 180; both as in the project's first experiments.
+
+    ``hide: cell`` covers the cell, and a disc as large as a cell of the hospital, with background
+    before anything else is done: neither its colours nor its size reach the result. Of a cell that
+    is larger than the disc the outline can be told where red cells stand close.
+    """
+    if rule.hide == "cell":
+        rgb = cover(rgb, geometry)
+    matrix = _crop_matrix(rgb, geometry, rule)
+    if transform is not None:
+        matrix = matrix @ np.vstack([transform[:2], [0.0, 0.0, 1.0]])
+    matrix = matrix @ _from_pixels(size)
+    crop = _balance(_warp(rgb, matrix, size, geometry.white), geometry.white, balance)
+    if rule.hide == "background" and geometry.cell is not None:
+        cell = cell_masks.unpack(geometry.cell, *rgb.shape[:2])
+        return _hide_neighbours(crop, cell, matrix, size)
+    return crop
+
+
+def cover(rgb: Pixels, geometry: Geometry) -> Pixels:
+    """Put background over the cell and over a disc of one size around its centre.
+
+    Parameters
+    ----------
+    rgb : numpy.ndarray of uint8, shape (height, width, 3)
+    geometry : Geometry
+        Of this picture. Without a cell the disc lies in the middle; without a radius it has that
+        of a quarter of the shorter side.
+
+    Returns
+    -------
+    numpy.ndarray of uint8, shape (height, width, 3)
+        Far from the cell as it was.
+    """
+    height, width = rgb.shape[:2]
+    radius = geometry.radius or min(height, width) / 4
+    x, y = geometry.centre or ((width - 1) / 2, (height - 1) / 2)
+    hidden = np.zeros((height, width), np.uint8)
+    if geometry.cell is not None:
+        hidden |= cell_masks.unpack(geometry.cell, height, width)
+    cv2.circle(hidden, (round(x), round(y)), round(COVER * radius), (1,), cv2.FILLED)
+    share = _soften(hidden.astype(np.bool_), radius, 2).astype(np.int32)[..., None]
+    white = np.rint(np.array(geometry.white)).astype(np.int32)
+    blended = (rgb.astype(np.int32) * (255 - share) + white * share + 127) // 255
+    covered: Pixels = blended.astype(np.uint8)
+    return covered
+
+
+def to_grey_world(crop: Pixels) -> Pixels:
+    """Scale each channel to a mean of 180, as ``white_balance: grey_world`` does.
+
+    Parameters
+    ----------
+    crop : numpy.ndarray of uint8, shape (height, width, 3)
+
+    Returns
+    -------
+    numpy.ndarray of uint8, shape (height, width, 3)
+    """
+    sums = cv2.sumElems(crop)[:3]
+    n = crop.shape[0] * crop.shape[1]
+    levels = np.arange(256, dtype=np.float64)
+    return _look_up(crop, [levels * (GREY * n / max(int(total), 1)) for total in sums])
+
+
+def _crop_matrix(rgb: Pixels, geometry: Geometry, rule: InputsParams) -> Transform:
+    """Return the map from the crop (middle 0, unit half a side) to pixel corners of the picture."""
+    height, width = rgb.shape[:2]
+    half_x, half_y = width / 2, height / 2
+    x, y = half_x, half_y
+    if rule.crop != "whole":
+        if geometry.centre is not None and rule.crop == "cell":
+            x, y = geometry.centre[0] + 0.5, geometry.centre[1] + 0.5
+        if geometry.radius is None:
+            half_x = half_y = min(half_x, half_y)
+        else:
+            half_x = half_y = geometry.radius * rule.half_side
+    return np.array([[half_x, 0.0, x], [0.0, half_y, y], [0.0, 0.0, 1.0]])
+
+
+def _from_pixels(size: int) -> Transform:
+    """Return the map from pixel centres of the result to the crop."""
+    step = 2 / size
+    return np.array([[step, 0.0, step / 2 - 1], [0.0, step, step / 2 - 1], [0.0, 0.0, 1.0]])
+
+
+def _warp(picture: Pixels, matrix: Transform, size: int, border: tuple[float, ...]) -> Pixels:
+    """Sample the picture; `matrix` maps pixel centres of the result to pixel corners of it."""
+    height, width = picture.shape[:2]
+    merged = min(float(np.hypot(*matrix[:2, axis])) for axis in (0, 1))
+    whole = max(1, min(int(merged), height, width))
+    picture, matrix = _cut_to_what_is_seen(picture, matrix, size, whole)
+    height, width = picture.shape[:2]
+    if whole > 1:
+        # Averages of whole blocks; the pixels that fill no block are added from the border.
+        padded = cv2.copyMakeBorder(
+            picture, 0, -height % whole, 0, -width % whole, cv2.BORDER_REPLICATE
+        )
+        small = (padded.shape[1] // whole, padded.shape[0] // whole)
+        picture = cv2.resize(padded, small, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    rest = merged / whole
+    if rest > 1.1:
+        sigma = 0.5 * float(np.sqrt(rest**2 - 1))
+        picture = cv2.GaussianBlur(picture, (5, 5), sigma).astype(np.uint8, copy=False)
+    to_centres = matrix[:2] / whole - np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5]])
+    return cv2.warpAffine(
+        picture,
+        to_centres,
+        (size, size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=border,
+    ).astype(np.uint8, copy=False)
+
+
+def _cut_to_what_is_seen(
+    picture: Pixels, matrix: Transform, size: int, whole: int
+) -> tuple[Pixels, Transform]:
+    """Drop the rows and columns that reach no pixel of the result: less to average and blur.
+
+    The cut lies between blocks of `whole` pixels and leaves what the filters look at.
+    """
+    height, width = picture.shape[:2]
+    ends = np.array([[0, 0, size - 1, size - 1], [0, size - 1, 0, size - 1], [1, 1, 1, 1]])
+    seen = matrix[:2] @ ends / whole
+    left, top = (whole * max(0, math.floor(low) - BESIDE) for low in seen.min(axis=1))
+    right, bottom = (whole * (math.ceil(high) + BESIDE) for high in seen.max(axis=1))
+    left, top = min(left, width - 1), min(top, height - 1)
+    cut = picture[top : max(bottom, top + 1), left : max(right, left + 1)]
+    return cut, matrix - np.array([[0.0, 0.0, left], [0.0, 0.0, top], [0.0, 0.0, 0.0]])
+
+
+def _balance(crop: Pixels, white: tuple[float, float, float], balance: str) -> Pixels:
+    levels = np.arange(256, dtype=np.float64)
+    if balance == "none":
+        return crop
+    if balance == "white_point":
+        tables = [WHITE * (levels + OD_OFFSET) / (w + OD_OFFSET) - BLACK_OFFSET for w in white]
+    elif balance == "grey_world":
+        return to_grey_world(crop)
+    else:
+        raise ImageError(
+            "unreadable",
+            f"inputs.white_balance: {balance!r} is unknown; known are white_point, grey_world "
+            "and none. Correct it in params.yaml.",
+        )
+    return _look_up(crop, tables)
+
+
+def _look_up(crop: Pixels, tables: list[NDArray[np.float64]]) -> Pixels:
+    """Replace each grey level by the rounded value in its channel's table."""
+    table = np.clip(np.rint(np.stack(tables, axis=-1)), 0, 255).astype(np.uint8)
+    return cv2.LUT(crop, table[None]).astype(np.uint8, copy=False)
+
+
+def _soften(cell: NDArray[np.bool_], radius: float, beyond: int) -> Pixels:
+    """Widen the cell and blur its edge; 255 inside.
+
+    Widened by `beyond` half margins and blurred over half a margin to both sides. With 1, nothing
+    is hidden at the cell's own edge and everything beyond the margin; with 2, the whole cell is.
+    """
+    side = 2 * round(MARGIN * radius / 2) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    wide = cv2.dilate(cell.astype(np.uint8) * 255, kernel, iterations=beyond)
+    soft: Pixels = cv2.blur(wide, (side, side)).astype(np.uint8, copy=False)
+    return soft
+
+
+def _hide_neighbours(crop: Pixels, cell: NDArray[np.bool_], matrix: Transform, size: int) -> Pixels:
+    """Blend everything outside of the cell, with a margin, into white."""
+    radius = math.sqrt(np.count_nonzero(cell) / math.pi)
+    # Nothing changes farther from the cell than it is widened and blurred.
+    x, y, width, height = cv2.boundingRect(cell.astype(np.uint8))
+    beyond = math.ceil(2 * MARGIN * radius) + 3
+    left, top = max(0, x - beyond), max(0, y - beyond)
+    soft = _soften(cell[top : y + height + beyond, left : x + width + beyond], radius, 1)
+    shift = np.array([[0.0, 0.0, left], [0.0, 0.0, top], [0.0, 0.0, 0.0]])
+    share = _warp(soft, matrix - shift, size, (0.0,)).astype(np.int32)[..., None]
+    white = int(WHITE - BLACK_OFFSET)
+    blended = (crop.astype(np.int32) * share + white * (255 - share) + 127) // 255
+    return blended.astype(np.uint8)

@@ -1,0 +1,351 @@
+"""The networks that are trained: from scratch, a backbone with a head, a head on features."""
+
+from typing import Any
+
+import numpy as np
+
+from stages.core import backend
+from stages.core.errors import ModelError, did_you_mean
+from stages.models import backbones
+from stages.models.recipes import HeadRecipe, NetworkRecipe
+
+STANDARDISE = "standardise"
+CLASSIFIER = "classifier"  # every layer of a backbone's head has this at the start of its name
+SMALLEST_SPREAD = 0.01  # of the typical spread of a feature; see standardise
+ROWS_AT_ONCE = 4096  # the float64 copy of so many rows is small
+PLAIN_CNN_FILTERS = (32, 64, 128)
+
+
+def build(
+    recipe: HeadRecipe | NetworkRecipe,
+    shape: tuple[int, ...],
+    n_classes: int,
+    weights_dir: str | None = None,
+    pretrained: bool = False,
+) -> Any:
+    """Build the network that a recipe names.
+
+    Parameters
+    ----------
+    recipe : HeadRecipe or NetworkRecipe
+        What to build.
+    shape : tuple of int
+        Of one input: (n_features,) or (size, size, 3).
+    n_classes : int
+        Number of classes.
+    weights_dir : str, optional
+        Folder with published weights; see `backbones.build`.
+    pretrained : bool
+        Fill in the published weights that the recipe names. Without, every weight is random:
+        enough to count, or to load a model that was trained here.
+
+    Returns
+    -------
+    keras.Model
+        Not compiled; gives probabilities of shape (n_rows, n_classes), float32. Its random start
+        follows the seed that was set last.
+
+    Raises
+    ------
+    ModelError
+        The network cannot be built at that size, or its weights cannot be had.
+    """
+    if isinstance(recipe, HeadRecipe):
+        return head(shape[-1], n_classes, recipe)
+    if recipe.network == "lenet":
+        return lenet(recipe, shape[0], n_classes)
+    if recipe.network == "plain_cnn":
+        return plain_cnn(recipe, shape[0], n_classes)
+    weights = recipe.weights if pretrained else "none"
+    base = backbones.build(recipe.network, shape[0], weights, weights_dir)
+    return _put_head_on(base, recipe, n_classes)
+
+
+def lenet(recipe: NetworkRecipe, size: int, n_classes: int) -> Any:
+    """Build the LeNet that earlier work trained on the images of Barcelona.
+
+    Parameters
+    ----------
+    recipe : NetworkRecipe
+        Its activation and dropout.
+    size : int
+        Side of the square input, px.
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    keras.Model
+        Takes RGB 0..255 of shape (n_images, size, size, 3); the division by 255 is inside. At
+        256 px it has 7 880 675 weights for 11 classes and 7 880 288 for 8.
+
+    Notes
+    -----
+    It is kept as it was published (valid convolutions, one dropout, no batch normalisation),
+    because it is here to be compared with. Nearly all weights sit in the first dense layer.
+    """
+    keras = backend.load_keras()
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((size, size, 3), name="pixels"),
+            layers.Rescaling(1 / 255, name="rescale"),
+            layers.Conv2D(30, 5, activation=recipe.activation, name="conv_1"),
+            layers.MaxPooling2D(2, name="pool_1"),
+            layers.Conv2D(16, 3, activation=recipe.activation, name="conv_2"),
+            layers.MaxPooling2D(2, name="pool_2"),
+            layers.Dropout(recipe.dropout, name="dropout"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(128, activation=recipe.activation, name="hidden_1"),
+            layers.Dense(n_classes, activation="softmax", dtype="float32", name="probabilities"),
+        ],
+        name="lenet",
+    )
+
+
+def plain_cnn(recipe: NetworkRecipe, size: int, n_classes: int) -> Any:
+    """Build a plain convolutional network: three blocks of convolution and pooling, dense layers.
+
+    Parameters
+    ----------
+    recipe : NetworkRecipe
+        ``hidden``: widths of the dense layers; activation and dropout.
+    size : int
+        Side of the square input, px.
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    keras.Model
+        Takes RGB 0..255; the division by 255 is inside.
+
+    Notes
+    -----
+    PyCell names a plain CNN, but none of its layers: these are what an introduction to
+    convolutional networks has.
+    """
+    keras = backend.load_keras()
+    layers = keras.layers
+    network = keras.Sequential(
+        [keras.Input((size, size, 3), name="pixels"), layers.Rescaling(1 / 255, name="rescale")],
+        name="plain_cnn",
+    )
+    for number, filters in enumerate(PLAIN_CNN_FILTERS, 1):
+        network.add(
+            layers.Conv2D(
+                filters, 3, padding="same", activation=recipe.activation, name=f"conv_{number}"
+            )
+        )
+        network.add(layers.MaxPooling2D(2, name=f"pool_{number}"))
+    network.add(layers.Flatten(name="flatten"))
+    for number, width in enumerate(recipe.hidden, 1):
+        network.add(layers.Dense(width, activation=recipe.activation, name=f"hidden_{number}"))
+        network.add(layers.Dropout(recipe.dropout, name=f"dropout_{number}"))
+    network.add(layers.Dense(n_classes, "softmax", dtype="float32", name="probabilities"))
+    return network
+
+
+def _put_head_on(base: Any, recipe: NetworkRecipe, n_classes: int) -> Any:
+    """Append dense layers with dropout, and normalisations where the recipe wants them."""
+    keras = backend.load_keras()
+    layers = keras.layers
+    x = base.output
+    if "input" in recipe.norms:
+        x = layers.BatchNormalization(name=f"{CLASSIFIER}_norm")(x)
+    for number, width in enumerate(recipe.hidden, 1):
+        x = layers.Dense(width, activation=recipe.activation, name=f"{CLASSIFIER}_hidden_{number}")(
+            x
+        )
+        if "hidden" in recipe.norms:
+            x = layers.BatchNormalization(name=f"{CLASSIFIER}_hidden_{number}_norm")(x)
+        x = layers.Dropout(recipe.dropout, name=f"{CLASSIFIER}_dropout_{number}")(x)
+    if not recipe.hidden:
+        x = layers.Dropout(recipe.dropout, name=f"{CLASSIFIER}_dropout")(x)
+    # A linear head that starts at 0 calls all classes equally likely, and leaves the backbone's
+    # weights alone until it has learnt something.
+    start = "glorot_uniform" if recipe.hidden else "zeros"
+    x = layers.Dense(
+        n_classes, "softmax", kernel_initializer=start, dtype="float32", name=CLASSIFIER
+    )(x)
+    return keras.Model(base.input, x, name=recipe.network)
+
+
+def freeze(network: Any, recipe: NetworkRecipe, train: str) -> None:
+    """Say which layers learn, and leave all before them as they are.
+
+    Parameters
+    ----------
+    network : keras.Model
+        What `build` returned; changed in place. Compile it afterwards: a compiled network may
+        go on as before.
+    recipe : NetworkRecipe
+        Where its weights are published ones, the backbone's batch normalisations never learn:
+        their statistics belong to ImageNet's millions, and a batch of 32 cells would undo them.
+    train : str
+        ``"all"``, ``"head"``, or a layer or block: that one learns and everything after it.
+
+    Raises
+    ------
+    ModelError
+        The network has no such layer.
+    """
+    keras = backend.load_keras()
+    names = [layer.name for layer in network.layers]
+    first = 0 if train == "all" else _find_layer(names, train)
+    for place, layer in enumerate(network.layers):
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        keeps = recipe.weights != "none" and is_norm and not layer.name.startswith(CLASSIFIER)
+        layer.trainable = place >= first and not keeps
+
+
+def _find_layer(names: list[str], train: str) -> int:
+    """Return the place of a layer, or of the first one of a block or of the head."""
+    if train == "head":
+        found = [i for i, name in enumerate(names) if name.startswith(CLASSIFIER)]
+        return found[0] if found else len(names) - 1
+    for place, name in enumerate(names):
+        if name == train or name.startswith(f"{train}_"):
+            return place
+    for place, name in enumerate(names):  # block7 of EfficientNet starts with block7a_
+        if name.startswith(train) and not name[len(train)].isdigit():
+            return place
+    blocks = sorted({name.split("_")[0] for name in names}, key=len)
+    hint = did_you_mean(train, [*names, *blocks], 3, 0.5)
+    raise ModelError(
+        f"the network has no layer or block {train!r}.{hint} Correct train in the recipe's steps; "
+        "it takes all, head, or a layer's name or its start."
+    )
+
+
+def split(network: Any) -> tuple[Any, Any] | None:
+    """Cut a network in front of its first layer that learns.
+
+    Parameters
+    ----------
+    network : keras.Model
+        After `freeze`.
+
+    Returns
+    -------
+    trunk, tail : keras.Model
+        Parts of the network, with its very layers: what the tail learns, the network knows. The
+        trunk holds nothing that learns, and its answers can be stored. None where the first layer
+        learns already, or where the network has no single tensor to be cut at.
+    """
+    keras = backend.load_keras()
+    place = next(i for i, layer in enumerate(network.layers) if layer.trainable)
+    if not any(layer.weights for layer in network.layers[:place]):
+        return None
+    edge = network.layers[place].input
+    if isinstance(edge, list | tuple):
+        return None
+    try:
+        return keras.Model(network.inputs[0], edge), keras.Model(edge, network.outputs[0])
+    except ValueError:  # another path leads around the edge
+        return None
+
+
+def count_weights(network: Any) -> tuple[int, int]:
+    """Return the number of all weights, and of those that learn."""
+    learning = sum(int(np.prod(weight.shape)) for weight in network.trainable_weights)
+    return int(network.count_params()), learning
+
+
+def first_hidden(network: Any) -> Any:
+    """Return the part of a network up to the output of its first hidden dense layer.
+
+    Raises
+    ------
+    ModelError
+        It has none.
+    """
+    keras = backend.load_keras()
+    for layer in network.layers:
+        if layer.name in ("hidden_1", f"{CLASSIFIER}_hidden_1"):
+            return keras.Model(network.inputs[0], layer.output)
+    raise ModelError(
+        "the recipe has no hidden layer whose output its classifier (then) could learn from. "
+        "Give hidden a width, or take then out."
+    )
+
+
+def head(n_features: int, n_classes: int, recipe: HeadRecipe) -> Any:
+    """Build a classifier of feature vectors: standardise, hidden layers, probabilities.
+
+    Parameters
+    ----------
+    n_features : int
+        Length of one vector.
+    n_classes : int
+        Number of classes.
+    recipe : HeadRecipe
+        ``hidden`` gives the width of each hidden layer (none: a linear model), ``dropout`` stands
+        between hidden layers and before the last one, ``l2`` is the weight of the squared
+        kernels in the loss.
+
+    Returns
+    -------
+    keras.Model
+        Takes float32 of shape (n_rows, n_features). `standardise` fits its first layer.
+
+    Notes
+    -----
+    The standardising layer is a batch normalisation that never learns: it then subtracts a
+    stored mean and divides by a stored spread, in training as in use, and its two vectors are
+    ordinary weights, which are saved and loaded with the others.
+    """
+    keras = backend.load_keras()
+    layers = keras.layers
+    features = keras.Input((n_features,), name="features")
+    x = layers.BatchNormalization(
+        center=False, scale=False, epsilon=0.0, trainable=False, name=STANDARDISE
+    )(features)
+    penalty = keras.regularizers.L2(recipe.l2) if recipe.l2 else None
+    for number, width in enumerate(recipe.hidden, 1):
+        if number > 1:
+            x = layers.Dropout(recipe.dropout, name=f"dropout_{number - 1}")(x)
+        x = layers.Dense(
+            width, activation="relu", kernel_regularizer=penalty, name=f"hidden_{number}"
+        )(x)
+    x = layers.Dropout(recipe.dropout, name="dropout")(x)
+    x = layers.Dense(
+        n_classes, activation="softmax", kernel_regularizer=penalty, name="probabilities"
+    )(x)
+    return keras.Model(features, x, name="head")
+
+
+def standardise(network: Any, x: np.ndarray) -> None:
+    """Set mean and spread of a head's first layer to those of the training rows.
+
+    Parameters
+    ----------
+    network : keras.Model
+        What `head` returned; changed in place.
+    x : numpy.ndarray, shape (n_rows, n_features)
+        Features of the training part, and of no other.
+
+    Raises
+    ------
+    ModelError
+        A feature is not finite.
+
+    Notes
+    -----
+    A feature that is silent in the training hospitals (spread near 0) may speak at another one;
+    divided by its own tiny spread it would drown all others. So no spread counts as smaller than
+    1 % of the typical one (the root of the mean variance).
+    """
+    mean = x.mean(axis=0, dtype=np.float64)
+    total = np.zeros_like(mean)
+    for start in range(0, len(x), ROWS_AT_ONCE):
+        total += np.square(x[start : start + ROWS_AT_ONCE] - mean).sum(axis=0)
+    variance = total / len(x)
+    if not np.isfinite(variance).all():
+        raise ModelError(
+            "features of the training part hold numbers that are not finite. "
+            "Run 'uv run dvc repro -f' on the features stages of the training hospitals."
+        )
+    floor = SMALLEST_SPREAD**2 * variance.mean()
+    spread = np.maximum(variance, floor) if floor > 0 else np.ones_like(variance)
+    network.get_layer(STANDARDISE).set_weights([mean, spread])

@@ -1,0 +1,283 @@
+"""The recipes of params.yaml: what a model is made of and how it learns, each kind typed."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NoReturn, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from stages.core.errors import ParamsError, did_you_mean
+from stages.core.settings import Fraction, Group, Name, explain
+from stages.inputs.augmentation import Augmentation
+from stages.models import backbones
+
+FROM_SCRATCH = ("lenet", "plain_cnn")
+NETWORKS = (*FROM_SCRATCH, *backbones.NAMES)
+ClassWeights = Literal["none", "balanced", "binary", "sqrt"]
+
+
+class Step(Group):
+    """One stretch of training: which layers learn, how fast, for how long."""
+
+    train: Name = "all"
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.001
+    epochs: Annotated[int, Field(ge=1)] = 30
+    schedule: Literal["constant", "plateau", "cosine"] = "plateau"
+    monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    patience: Annotated[int, Field(ge=1)] = 2
+    stop_patience: Annotated[int, Field(ge=1)] = 3
+
+
+class ClassifierSettings(Group):
+    """A classical classifier of vectors, after an optional reduction; fitted on train alone."""
+
+    classifier: Literal["svm", "knn", "logistic", "forest", "extra_trees"]
+    reduce: Literal["none", "pca", "umap", "umap_supervised"] = "none"
+    components: int | float = 0.9
+    umap_neighbours: Annotated[int, Field(ge=2)] = 15
+    neighbours: Annotated[int, Field(ge=1)] = 3
+    trees: Annotated[int, Field(ge=1)] = 500
+    depth: Annotated[int, Field(ge=1)] | None = None
+    c: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [1.0]
+    folds: Annotated[int, Field(ge=2)] = 3
+    penalty: Literal["l1", "l2"] = "l2"
+
+    @field_validator("components")
+    @classmethod
+    def _is_number_or_share(cls, given: int | float) -> int | float:
+        if given <= 0 or (isinstance(given, float) and given >= 1):
+            raise ValueError(
+                f"{given} is neither a whole number of components nor, for pca, a share of the "
+                "variance between 0 and 1"
+            )
+        return given
+
+
+class HeadRecipe(Group):
+    """A head on stored features."""
+
+    kind: Literal["head"]
+    hidden: list[Annotated[int, Field(ge=1)]]
+    dropout: Fraction
+    l2: Annotated[float, Field(ge=0)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    batch: Annotated[int, Field(ge=1)]
+    patience: Annotated[int, Field(ge=1)]
+    class_weights: ClassWeights
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether it learns from stored features, not from pixels."""
+        return True
+
+    @property
+    def steps(self) -> list[Step]:
+        """Its one stretch of training; the lower learning rate gets its chance before the end."""
+        return [
+            Step(
+                learning_rate=self.learning_rate,
+                epochs=self.epochs,
+                patience=self.patience,
+                stop_patience=2 * self.patience,
+            )
+        ]
+
+
+class NetworkRecipe(Group):
+    """A network that learns from pixels: from scratch, or a backbone with a head of its own."""
+
+    kind: Literal["network"]
+    network: Name
+    size: Annotated[int, Field(ge=32, le=1024)]
+    weights: Literal["imagenet", "none"] = "none"
+    hidden: list[Annotated[int, Field(ge=1)]] = []
+    activation: Literal["relu", "tanh", "elu", "selu", "gelu", "swish"] = "relu"
+    dropout: Fraction = 0.2
+    norms: list[Literal["input", "hidden"]] = []
+    optimiser: Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "adagrad", "adamax"] = "adam"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    batch: Annotated[int, Field(ge=1)] = 32
+    class_weights: ClassWeights = "none"
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
+    label_smoothing: Fraction = 0.0
+    average: Fraction = 0.0
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    augment: Augmentation = Augmentation()
+    views: Annotated[int, Field(ge=0, le=50)] = 0
+    flips_at_test: bool = False
+    precision: Literal["float32", "mixed"] = "float32"
+    steps: Annotated[list[Step], Field(min_length=1)]
+    then: ClassifierSettings | None = None
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether it learns from stored features, not from pixels."""
+        return False
+
+    @field_validator("network")
+    @classmethod
+    def _is_known(cls, given: str) -> str:
+        if given not in NETWORKS:
+            hint = did_you_mean(given, NETWORKS)
+            raise ValueError(f"{given!r} is unknown.{hint} Known: {', '.join(NETWORKS)}")
+        return given
+
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _name_steps(cls, given: Any) -> Any:
+        """Turn ``{head: {...}}``, which ``-S`` can reach into, to steps that know their layers."""
+        if not isinstance(given, dict):
+            return given
+        wrong = [name for name, step in given.items() if not isinstance(step, dict)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} takes settings in braces, for example {{epochs: 5}}")
+        return [{"train": name, **step} for name, step in given.items()]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.network in FROM_SCRATCH and self.weights != "none":
+            raise ValueError(f"{self.network} has no ImageNet weights; set weights to none")
+        if self.then is not None and not (self.hidden or self.network in FROM_SCRATCH):
+            raise ValueError("then takes the output of the first hidden layer; hidden is empty")
+        return self
+
+
+class ClassifierRecipe(ClassifierSettings):
+    """A classical classifier without a network: of stored features, grey pixels or measures."""
+
+    kind: Literal["classifier"]
+    vectors: Literal["features", "grey", "measures"]
+    size: Annotated[int, Field(ge=16, le=512)] = 160
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether it learns from stored features, not from pixels."""
+        return self.vectors == "features"
+
+
+Single = Annotated[HeadRecipe | NetworkRecipe | ClassifierRecipe, Field(discriminator="kind")]
+
+
+class CascadeRecipe(Group):
+    """A model of coarse classes, and one of the classes inside some of them, asked when needed.
+
+    params.yaml names both by their entries; here they stand in full.
+    """
+
+    kind: Literal["cascade"]
+    groups: Annotated[dict[Name, Annotated[list[Name], Field(min_length=2)]], Field(min_length=1)]
+    first: Single
+    second: Single
+
+    @property
+    def members(self) -> dict[str, HeadRecipe | NetworkRecipe | ClassifierRecipe]:
+        """Its two models by name."""
+        return {"first": self.first, "second": self.second}
+
+    @model_validator(mode="after")
+    def _groups_are_apart(self) -> Self:
+        members = [name for classes in self.groups.values() for name in classes]
+        if len(set(members)) < len(members):
+            raise ValueError("groups: a class stands in two groups; leave it in one")
+        return self
+
+
+class EnsembleRecipe(Group):
+    """Several models whose probabilities are averaged.
+
+    params.yaml lists the names of their entries; here they stand in full.
+    """
+
+    kind: Literal["ensemble"]
+    members: Annotated[dict[Name, Single], Field(min_length=2)]
+
+
+AnyRecipe = Annotated[
+    HeadRecipe | NetworkRecipe | ClassifierRecipe | CascadeRecipe | EnsembleRecipe,
+    Field(discriminator="kind"),
+]
+KINDS: dict[str, type[Group]] = {
+    "head": HeadRecipe,
+    "network": NetworkRecipe,
+    "classifier": ClassifierRecipe,
+    "cascade": CascadeRecipe,
+    "ensemble": EnsembleRecipe,
+}
+OF_OTHERS = ("cascade", "ensemble")
+
+
+def read_all(models: Mapping[str, Mapping[str, Any]]) -> dict[str, AnyRecipe]:
+    """Check all of ``models:`` and put the members of cascades and ensembles in their places.
+
+    Parameters
+    ----------
+    models : mapping of str to mapping
+        As it stands in params.yaml.
+
+    Returns
+    -------
+    dict of str to recipe
+        In the same order; a member is the very entry that was named.
+
+    Raises
+    ------
+    ParamsError
+        The first fault, in one line that names its key.
+    """
+    singles: dict[str, Any] = {}
+    for name, entry in models.items():
+        kind = entry.get("kind")
+        if kind not in KINDS:
+            hint = did_you_mean(str(kind), KINDS)
+            said = f"{kind!r} is unknown.{hint}" if kind else "is missing."
+            _refuse(f"{name}.kind", f"{said} Known: {', '.join(KINDS)}.")
+        if kind not in OF_OTHERS:
+            singles[name] = _read(name, entry)
+    found: dict[str, Any] = {
+        name: singles.get(name) or _read(name, _place_members(name, entry, singles))
+        for name, entry in models.items()
+    }
+    return found
+
+
+def choose(model: str, models: Mapping[str, Mapping[str, Any]]) -> AnyRecipe:
+    """Return the entry of ``models:`` that ``model:`` names; errors as `read_all`."""
+    return read_all(models)[model]
+
+
+def _read(name: str, entry: Mapping[str, Any]) -> Any:
+    kind = KINDS[entry["kind"]]
+    try:
+        return kind.model_validate(dict(entry))
+    except ValidationError as error:
+        raise ParamsError(f"params.yaml, {explain(error, kind, f'models.{name}')}") from None
+
+
+def _place_members(
+    name: str, entry: Mapping[str, Any], singles: Mapping[str, Any]
+) -> dict[str, Any]:
+    placed = dict(entry)
+    if entry["kind"] == "cascade":
+        for key in ("first", "second"):
+            if key in entry:
+                placed[key] = _find(f"{name}.{key}", str(entry[key]), singles)
+    elif "members" in entry:
+        given = entry["members"]
+        names = [str(one) for one in given] if isinstance(given, list) else []
+        if len(set(names)) < max(2, len(names)):
+            _refuse(f"{name}.members", f"got {given!r}; it takes two or more names, each once.")
+        placed["members"] = {one: _find(f"{name}.members", one, singles) for one in names}
+    return placed
+
+
+def _find(key: str, name: str, singles: Mapping[str, Any]) -> Any:
+    if name not in singles:
+        hint = did_you_mean(name, singles)
+        known = ", ".join(singles)
+        _refuse(key, f"{name!r} is no recipe of a single model.{hint} Known: {known}.")
+    return singles[name]
+
+
+def _refuse(place: str, text: str) -> NoReturn:
+    raise ParamsError(f"params.yaml, models.{place}: {text}")

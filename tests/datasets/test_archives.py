@@ -1,0 +1,325 @@
+"""Archives: every member is read byte for byte, whatever packs it; nothing leaves its place."""
+
+import bz2
+import gzip
+import io
+import lzma
+import pickle
+import tarfile
+import unicodedata
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.core.errors import ArchiveError, ImageError
+from stages.datasets import archives
+
+FILES = {"A/1.jpg": b"one" * 50, "A/2.jpg": b"", "B/ä 3.jpg": bytes(range(256)) * 9, "t.csv": b"x"}
+
+
+def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """Pack a zip in memory, with its folders."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", method) as packed:
+        packed.writestr("A/", b"")
+        for name, content in files.items():
+            packed.writestr(name, content)
+    return sink.getvalue()
+
+
+def tarred(files: dict[str, bytes]) -> bytes:
+    """Pack a tar in memory, with a folder and a link to nowhere."""
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as packed:
+        for name, kind in (("A", tarfile.DIRTYPE), ("link", tarfile.SYMTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "nowhere"
+            packed.addfile(info)
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            packed.addfile(info, io.BytesIO(content))
+    return sink.getvalue()
+
+
+def read_all(folder: Path) -> dict[str, bytes]:
+    """Read every member of a folder of archives."""
+    with archives.open_members(folder) as members:
+        assert [member.path for member in members] == sorted(member.path for member in members)
+        return {member.path: archives.read_member(member) for member in members}
+
+
+KINDS: dict[str, Callable[[dict[str, bytes]], bytes]] = {
+    "h.zip": zipped,
+    "stored.ZIP": lambda files: zipped(files, zipfile.ZIP_STORED),
+    "h.tar": tarred,
+    "h.tar.gz": lambda files: gzip.compress(tarred(files)),
+    "h.tgz": lambda files: gzip.compress(tarred(files)),
+    "h.tar.bz2": lambda files: bz2.compress(tarred(files)),
+    "h.tar.xz": lambda files: lzma.compress(tarred(files)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_members_come_out_as_they_went_in(kind: str, tmp_path: Path) -> None:
+    """Every kind of archive gives names and bytes, without folders; a link has no bytes."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / kind).write_bytes(KINDS[kind](FILES))
+    (raw / "about.json").write_text("{}")
+    link = {"link": b""} if ".t" in kind else {}
+    assert read_all(raw) == FILES | link
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+def test_python_s_own_reader_agrees(tmp_path: Path) -> None:
+    """Bytes read at an offset are those of `zipfile`."""
+    path = tmp_path / "h.zip"
+    path.write_bytes(b"a program before the zip" + zipped(FILES))
+    with zipfile.ZipFile(path) as packed:
+        theirs = {
+            info.filename: packed.read(info) for info in packed.infolist() if not info.is_dir()
+        }
+    assert read_all(tmp_path) == theirs
+
+
+def test_members_travel_to_other_processes(tmp_path: Path) -> None:
+    """A member is a plain description, so a worker can read it."""
+    (tmp_path / "h.zip").write_bytes(zipped(FILES))
+    with archives.open_members(tmp_path) as members:
+        sent = pickle.loads(pickle.dumps(members))
+        assert [archives.read_member(one) for one in sent] == [FILES[one.path] for one in sent]
+
+
+def test_loose_files_and_several_archives_stand_side_by_side(tmp_path: Path) -> None:
+    """A table beside the zip is a member itself."""
+    (tmp_path / "a.zip").write_bytes(zipped({"A/1.jpg": b"1"}))
+    (tmp_path / "b.tar").write_bytes(tarred({"B/1.jpg": b"2"}))
+    (tmp_path / "master.csv").write_bytes(b"id")
+    found = read_all(tmp_path)
+    del found["link"]
+    assert found == {"A/1.jpg": b"1", "B/1.jpg": b"2", "master.csv": b"id"}
+
+
+@pytest.mark.parametrize("outer", ["h.zip", "stored.ZIP", "h.tar.gz"])
+def test_inner_zips_are_opened(outer: str, tmp_path: Path) -> None:
+    """An inner zip stands for its members, in a folder of its name unless it brings one."""
+    inner = {
+        "PBC.zip": zipped({"PBC/A/1.jpg": b"1" * 3_000_000, "__MACOSX/x": b"m"}),
+        "some/two.zip": zipped({"A/1.jpg": b"2"}),
+        "some/three.zip": zipped({"A/1.jpg": b"3"}),
+        "deep.zip": zipped({"deep/inner.zip": zipped(FILES)}),
+        "__MACOSX/._PBC.zip": b"\x00\x05\x16\x07",
+    }
+    (tmp_path / outer).write_bytes(KINDS[outer](inner))
+    found = read_all(tmp_path)
+    assert set(found) - {"link"} == {
+        "PBC/A/1.jpg",
+        "__MACOSX/x",
+        "some/two/A/1.jpg",
+        "some/three/A/1.jpg",
+        "deep/inner.zip",
+        "__MACOSX/._PBC.zip",
+    }
+    assert found["some/two/A/1.jpg"] == b"2"
+    assert found["PBC/A/1.jpg"] == b"1" * 3_000_000
+
+
+def test_a_broken_inner_zip_is_named(tmp_path: Path) -> None:
+    """Its pictures are not lost without a word."""
+    (tmp_path / "h.zip").write_bytes(zipped({"in/two.zip": zipped(FILES)[:-40]}))
+    with pytest.raises(ArchiveError, match=r"h.zip, inner archive 'in/two.zip' is broken.*MIRROR"):
+        read_all(tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_broken_archive_names_file_and_way_out(kind: str, tmp_path: Path) -> None:
+    """A cut archive stops the stage."""
+    content = KINDS[kind](FILES)
+    (tmp_path / kind).write_bytes(content[: len(content) * 2 // 3])
+    with pytest.raises(ArchiveError, match=rf"{kind} is broken: .*dvc repro -f -s download@"):
+        read_all(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["h.zip", "h.npz", "h.tar", "h.tar.gz", "h.tar.xz", "h.tar.bz2"])
+@pytest.mark.parametrize("content", [b"", b"<html>Are you a person?</html>"])
+def test_a_web_page_is_no_archive(kind: str, content: bytes, tmp_path: Path) -> None:
+    """What some servers send instead of a file is named as broken."""
+    (tmp_path / kind).write_bytes(content)
+    with pytest.raises(ArchiveError, match=rf"{kind} is broken"):
+        read_all(tmp_path)
+
+
+def test_rar_has_a_way_out(tmp_path: Path) -> None:
+    """A closed format says what to do."""
+    (tmp_path / "Train.rar").write_bytes(b"Rar!\x1a\x07\x00")
+    with pytest.raises(ArchiveError, match=r"Train.rar: .rar archives .* SMEARFLOW_MIRROR"):
+        read_all(tmp_path)
+
+
+def test_encrypted_and_odd_compression_have_a_way_out(tmp_path: Path) -> None:
+    """They are named at once, not picture by picture."""
+    content = bytearray(zipped({"A/1.jpg": b"x" * 99}))
+    central = content.rindex(b"PK\x01\x02")
+    content[central + 8] |= 1
+    (tmp_path / "h.zip").write_bytes(content)
+    with pytest.raises(ArchiveError, match=r"'A/1.jpg' is encrypted. Unpack"):
+        read_all(tmp_path)
+    (tmp_path / "h.zip").write_bytes(zipped({"A/1.jpg": b"x" * 99}, zipfile.ZIP_LZMA))
+    with pytest.raises(ArchiveError, match=r"'A/1.jpg' is compressed by method 14"):
+        read_all(tmp_path)
+
+
+def test_a_missing_folder_says_which_command_makes_it(tmp_path: Path) -> None:
+    """Before download, filter has nothing."""
+    with pytest.raises(ArchiveError, match=r"missing. Run 'uv run dvc repro'"):
+        read_all(tmp_path / "none")
+
+
+def test_damaged_members_are_refused_one_by_one(tmp_path: Path) -> None:
+    """One flipped byte costs one picture, and says so."""
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        content = bytearray(zipped({"A/1.jpg": bytes(range(256)), "A/2.jpg": b"whole"}, method))
+        start = content.index(b"A/1.jpg") + len("A/1.jpg")
+        content[start + 9] ^= 0xFF
+        (tmp_path / "h.zip").write_bytes(content)
+        with archives.open_members(tmp_path) as (broken, whole):
+            with pytest.raises(ImageError, match=r"unreadable: damaged inside the archive"):
+                archives.read_member(broken)
+            assert archives.read_member(whole) == b"whole"
+
+
+def test_bombs_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member that is too large by its own word is not read; one that lies is cut off."""
+    monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 1000)
+    (tmp_path / "h.zip").write_bytes(zipped({"A/1.jpg": bytes(1001)}))
+    with (
+        archives.open_members(tmp_path) as (member,),
+        pytest.raises(ImageError, match=r"oversized: 1001 bytes"),
+    ):
+        archives.read_member(member)
+    content = zipped({"A/1.jpg": bytes(1 << 24)})
+    lie = (10).to_bytes(4, "little")
+    (tmp_path / "h.zip").write_bytes(content.replace((1 << 24).to_bytes(4, "little"), lie))
+    with (
+        archives.open_members(tmp_path) as (member,),
+        pytest.raises(ImageError, match=r"unreadable: damaged inside the archive"),
+    ):
+        archives.read_member(member)
+
+
+def test_unsafe_names_are_texts_only(tmp_path: Path) -> None:
+    """Nothing is written where an archive's name points to."""
+    raw = tmp_path / "deep" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "h.zip").write_bytes(
+        zipped({"../../evil.jpg": b"1", "/etc/x.jpg": b"2", "a\\b/./c\n.jpg": b"3"})
+    )
+    assert read_all(raw) == {"evil.jpg": b"1", "etc/x.jpg": b"2", "a/b/c_.jpg": b"3"}
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+
+
+@given(st.text(st.characters(codec=None)))
+def test_names_become_plain_text_once(name: str) -> None:
+    """Tidying twice is tidying once; the result is valid, normal, and of no outside place."""
+    text = archives.tidy(name)
+    assert archives.tidy(text) == text
+    assert unicodedata.is_normalized("NFC", text.encode("utf-8").decode("utf-8"))
+    assert text
+    assert not set(text.split("/")) & {"", ".", ".."}
+
+
+def medmnist(shape: tuple[int, ...] = (3, 9, 11, 3)) -> dict[str, np.ndarray]:
+    """Make arrays as MedMNIST publishes them."""
+    rng = np.random.default_rng(1)
+    return {
+        "train_images": rng.integers(0, 256, shape, np.uint8),
+        "train_labels": np.array([[6], [0], [6]], np.uint8),
+        "test_images": rng.integers(0, 256, (1, *shape[1:]), np.uint8),
+        "test_labels": np.array([[2]], np.uint8),
+    }
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("shape", [(3, 9, 11, 3), (3, 170, 150)])
+def test_arrays_become_pictures(save: Callable, shape: tuple[int, ...], tmp_path: Path) -> None:
+    """Each picture of an npz is a lossless PNG under part, label and number."""
+    arrays = medmnist(shape)
+    save(tmp_path / "bloodmnist.npz", **arrays)
+    found = read_all(tmp_path)
+    names = ["test/2/000000.png", "train/0/000001.png", "train/6/000000.png", "train/6/000002.png"]
+    assert list(found) == names
+    code = np.frombuffer(found["train/6/000002.png"], np.uint8)
+    pixels = cv2.imdecode(code, cv2.IMREAD_UNCHANGED)
+    pixels = pixels[:, :, ::-1] if pixels.ndim == 3 else pixels
+    np.testing.assert_array_equal(pixels, arrays["train_images"][2])
+
+
+def test_a_second_run_never_sees_arrays_of_the_first(tmp_path: Path) -> None:
+    """Unpacked arrays have the same names each time; their content is read anew."""
+    first = medmnist()
+    np.savez(tmp_path / "h.npz", **first)
+    before = read_all(tmp_path)
+    np.savez(tmp_path / "h.npz", **(first | {"train_images": 255 - first["train_images"]}))
+    after = read_all(tmp_path)
+    assert before["train/6/000000.png"] != after["train/6/000000.png"]
+    assert before["test/2/000000.png"] == after["test/2/000000.png"]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.zeros(3)}, r"holds \['x.npy'\]; pictures are read from pairs"),
+        (
+            {"a_images": np.zeros((2, 3, 3), np.float32), "a_labels": np.zeros(2)},
+            "a_images is float32",
+        ),
+        ({"a_images": np.zeros((2, 3, 3), np.uint8), "a_labels": np.zeros(1)}, "with 1 labels"),
+        ({"a_images": np.array([None]), "a_labels": np.zeros(1)}, "h.npz is broken: .*objects"),
+    ],
+)
+def test_other_arrays_are_refused(arrays: dict, message: str, tmp_path: Path) -> None:
+    """An npz of another make says what was expected; pickled objects are never loaded."""
+    np.savez(tmp_path / "h.npz", **arrays)
+    with pytest.raises(ArchiveError, match=message):
+        read_all(tmp_path)
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    """Old unpacked files neither disturb nor stay."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "h.zip").write_bytes(zipped({"in.zip": zipped(FILES)}))
+    left = tmp_path / "raw.unpacked.tmp"
+    left.mkdir()
+    (left / "1").write_bytes(b"old")
+    assert len(read_all(raw)) == len(FILES)
+    assert not left.exists()
+
+
+def test_a_hard_link_of_a_tar_is_the_file_that_it_names(tmp_path: Path) -> None:
+    """GNU tar stores the second name of a file as a link: no picture is lost by that."""
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as packed:
+        info = tarfile.TarInfo("A/1.jpg")
+        info.size = 3
+        packed.addfile(info, io.BytesIO(b"one"))
+        link = tarfile.TarInfo("B/2.jpg")
+        link.type, link.linkname = tarfile.LNKTYPE, "A/1.jpg"
+        packed.addfile(link)
+    (tmp_path / "h.tar").write_bytes(sink.getvalue())
+    assert read_all(tmp_path) == {"A/1.jpg": b"one", "B/2.jpg": b"one"}
+
+
+@pytest.mark.parametrize("name", ["in/TestA.rar", "in/pictures.tar.gz", "in/set.npz"])
+def test_inner_archives_other_than_zip_stop(tmp_path: Path, name: str) -> None:
+    """They hold pictures; to call them no image would lose these without a word."""
+    (tmp_path / "h.zip").write_bytes(zipped({name: b"whatever"}))
+    with pytest.raises(ArchiveError, match=rf"h.zip holds the archive '{name}'.*SMEARFLOW_MIRROR"):
+        read_all(tmp_path)

@@ -1,0 +1,369 @@
+"""Fetching: the right file or one line that says why not, over connections that break."""
+
+import errno
+import fcntl
+import hashlib
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.core import store
+from stages.core.errors import DownloadError
+from stages.datasets import fetching
+from stages.datasets.hospitals import Archive, Hospital
+
+CONTENT = bytes(range(256)) * 4000  # 1 MB
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server:
+    """A web server on this computer, and what it was asked for."""
+
+    def __init__(self) -> None:
+        self.content = CONTENT
+        self.etag = '"1"'
+        self.cuts: list[int] = []  # bytes after which the next replies break off
+        self.codes: list[int] = []  # replies of these codes come first
+        self.ranges: list[str | None] = []  # the Range header of each request
+        self.headers: dict[str, str] = {}
+        self.knows_ranges = True
+        self.shift = 0  # a broken server that goes on at another place
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.answer(self)
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/h.zip"
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        """Answer one request as told."""
+        asked = request.headers.get("Range")
+        self.ranges.append(asked)
+        if self.codes:
+            request.send_response(self.codes.pop(0))
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
+        start = 0
+        is_same = request.headers.get("If-Range") == self.etag
+        if asked and self.knows_ranges and is_same:
+            start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) + self.shift
+            if start >= len(self.content):
+                request.send_response(416)
+                request.send_header("Content-Range", f"bytes */{len(self.content)}")
+                request.send_header("Content-Length", "0")
+                request.end_headers()
+                return
+        body = self.content[start:]
+        request.send_response(206 if start else 200)
+        if start:
+            last = len(self.content) - 1
+            request.send_header("Content-Range", f"bytes {start}-{last}/{len(self.content)}")
+        request.send_header("Content-Length", str(len(body)))
+        request.send_header("ETag", self.etag)
+        for name, value in self.headers.items():
+            request.send_header(name, value)
+        request.end_headers()
+        request.wfile.write(body[: self.cuts.pop(0)] if self.cuts else body)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Run a server; wait for nothing between attempts."""
+    monkeypatch.setattr(fetching, "PAUSE_SECONDS", 0.0)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = Server()
+    thread = threading.Thread(target=server.http.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in an empty project that has a .dvc folder, without a mirror."""
+    root = tmp_path / "project"
+    (root / ".dvc").mkdir(parents=True)
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("SMEARFLOW_MIRROR", raising=False)
+    return root
+
+
+def archive(*urls: str, **declared: object) -> Archive:
+    """Describe an archive."""
+    return Archive(name="h.zip", urls=list(urls), **declared)
+
+
+def hospital(**source: object) -> Hospital:
+    """Describe a hospital."""
+    return Hospital(title="T", licence="L", citation="C", **source)
+
+
+def partial_files(project: Path) -> set[str]:
+    """Name what waits for another attempt, locks aside."""
+    names = {path.name for path in (project / ".dvc/tmp/smearflow").iterdir()}
+    return {name for name in names if not name.endswith(".lock")}
+
+
+def test_a_file_arrives_byte_for_byte(server: Server, project: Path) -> None:
+    """Size and both checksums fit; nothing else stays."""
+    md5 = hashlib.md5(CONTENT).hexdigest()
+    whole = archive(server.url, bytes=len(CONTENT), sha256=SHA256, md5=md5)
+    fetching.fetch_archive(whole, project / "h.zip")
+    assert (project / "h.zip").read_bytes() == CONTENT
+    assert partial_files(project) == set()
+
+
+def test_a_cut_connection_goes_on_where_it_stopped(server: Server, project: Path) -> None:
+    """Two cuts cost two more requests, not two more files."""
+    server.cuts = [300_000, 200_000]
+    fetching.fetch_archive(archive(server.url, sha256=SHA256), project / "h.zip")
+    assert (project / "h.zip").read_bytes() == CONTENT
+    assert server.ranges[0] is None
+    starts = [int(asked[len("bytes=") : -1]) for asked in server.ranges[1:]]
+    assert len(starts) == 2
+    assert 0 < starts[0] <= 300_000 < starts[1] + 1
+
+
+def test_a_killed_run_goes_on_in_the_next(server: Server, project: Path) -> None:
+    """What was fetched survives the end of the attempts, outside of data/raw."""
+    server.cuts = [100_000, 100_000, 100_000, 100_000]
+    with pytest.raises(DownloadError, match=r"h.zip cannot be had. .*RemoteProtocolError.*MIRROR"):
+        fetching.fetch_archive(archive(server.url), project / "h.zip")
+    assert not (project / "h.zip").exists()
+    assert len(partial_files(project)) == 2
+    fetching.fetch_archive(archive(server.url, sha256=SHA256), project / "h.zip")
+    assert (project / "h.zip").read_bytes() == CONTENT
+    assert server.ranges[-1] is not None
+
+
+def test_a_new_version_is_never_mixed_with_the_old(server: Server, project: Path) -> None:
+    """Where the publisher changed the file in between, it is fetched from the start."""
+    server.cuts = [100_000] * 4
+    with pytest.raises(DownloadError, match=r"cannot be had"):
+        fetching.fetch_archive(archive(server.url), project / "h.zip")
+    server.content, server.etag = CONTENT[::-1], '"2"'
+    fetching.fetch_archive(archive(server.url), project / "h.zip")
+    assert (project / "h.zip").read_bytes() == CONTENT[::-1]
+
+
+@pytest.mark.parametrize("fault", ["no ranges", "no version", "another place", "complete"])
+def test_servers_that_cannot_go_on(fault: str, server: Server, project: Path) -> None:
+    """Ranges that are ignored, unsafe, wrong or empty all end in the whole file."""
+    server.cuts = [400_000]
+    if fault == "no ranges":
+        server.knows_ranges = False
+    elif fault == "no version":
+        server.etag = 'W/"1"'
+    elif fault == "another place":
+        server.shift = 7
+    else:
+        server.cuts = []
+        name = hashlib.sha256(server.url.encode()).hexdigest()[:16]
+        folder = project / ".dvc/tmp/smearflow"
+        folder.mkdir(parents=True)
+        (folder / f"{name}.part").write_bytes(CONTENT)
+        (folder / f"{name}.part.version").write_text(server.etag)
+    fetching.fetch_archive(archive(server.url, sha256=SHA256), project / "h.zip")
+    assert (project / "h.zip").read_bytes() == CONTENT
+    if fault == "no version":
+        assert server.ranges == [None, None]
+    if fault == "complete":
+        assert server.ranges == [f"bytes={len(CONTENT)}-"]
+
+
+def test_a_busy_server_is_asked_again(server: Server, project: Path) -> None:
+    """503 and 429 pass."""
+    server.codes = [503, 429]
+    fetching.fetch_archive(archive(server.url, sha256=SHA256), project / "h.zip")
+    assert len(server.ranges) == 3
+
+
+def test_a_refusal_is_not_asked_again_and_the_next_address_helps(
+    server: Server, project: Path
+) -> None:
+    """404 does not pass; a second address is tried."""
+    server.codes = [404]
+    other = server.url + "?second"
+    fetching.fetch_archive(archive(server.url, other, sha256=SHA256), project / "h.zip")
+    assert len(server.ranges) == 2
+
+
+def test_each_address_gets_its_fault(server: Server, project: Path) -> None:
+    """One message names them all, and the way out."""
+    server.codes = [403]
+    server.headers = {"Content-Type": "text/html; charset=utf-8"}
+    bad = [server.url, server.url + "?2", f"file://{project}/none.zip", "ftp://h/x", "http://[x"]
+    pattern = (
+        r"h.zip cannot be had. http\S+: HTTP 403 Forbidden; "
+        r"http\S+\?2: the server answered with a web page, not with the file; "
+        r"file:\S+: there is no file \S+none.zip; "
+        r"ftp://h/x: addresses begin with https://, http:// or file://; .* SMEARFLOW_MIRROR"
+    )
+    with pytest.raises(DownloadError, match=pattern):
+        fetching.fetch_archive(archive(*bad), project / "h.zip")
+
+
+def test_no_connection_is_one_line(server: Server, project: Path) -> None:
+    """A dead address is a fault like any other."""
+    with pytest.raises(DownloadError, match=r"127.0.0.1:9/h.zip: ConnectError"):
+        fetching.fetch_archive(archive("http://127.0.0.1:9/h.zip"), project / "h.zip")
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"bytes": 5}, f"bytes is {len(CONTENT)}, expected 5"),
+        ({"sha256": "0" * 64}, f"sha256 is {SHA256}, expected 0000"),
+        ({"md5": "0" * 32}, r"md5 is \w{32}, expected 0000"),
+    ],
+)
+def test_a_wrong_file_is_not_kept(
+    declared: dict, message: str, server: Server, project: Path
+) -> None:
+    """Expected, got, and what to do; nothing stays, neither here nor half-fetched."""
+    with pytest.raises(
+        DownloadError, match=rf"not the published file: {message}.*Nothing was kept"
+    ):
+        fetching.fetch_archive(archive(server.url, **declared), project / "h.zip")
+    assert not (project / "h.zip").exists()
+    assert partial_files(project) == set()
+
+
+def test_a_second_run_at_the_same_time_takes_its_own_file(server: Server, project: Path) -> None:
+    """Two hospitals may share an address, and two experiments may run at once."""
+    name = hashlib.sha256(server.url.encode()).hexdigest()[:16]
+    folder = project / ".dvc/tmp/smearflow"
+    folder.mkdir(parents=True)
+    (folder / f"{name}.part").write_bytes(b"of the other run")
+    with (folder / f"{name}.part.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fetching.fetch_archive(archive(server.url, sha256=SHA256), project / "h.zip")
+    assert (folder / f"{name}.part").read_bytes() == b"of the other run"
+    assert partial_files(project) == {f"{name}.part"}
+
+
+def test_an_address_may_be_a_file(project: Path) -> None:
+    """file:// is copied, from the project's folder or from anywhere."""
+    (project / "own.zip").write_bytes(CONTENT)
+    url = (project / "own.zip").as_uri()
+    fetching.fetch_archive(archive(url, sha256=SHA256), project / "h.zip")
+    assert (project / "h.zip").read_bytes() == CONTENT
+    assert (project / "own.zip").exists()
+
+
+def test_an_archive_without_address_says_where_it_comes_from(project: Path) -> None:
+    """Some publishers give files out by hand."""
+    with pytest.raises(DownloadError, match=r"no address .* by hand only. .* SMEARFLOW_MIRROR"):
+        fetching.fetch_archive(archive(), project / "h.zip")
+
+
+def test_a_full_disk_is_no_fault_of_the_address(
+    server: Server, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told as what it is, at once."""
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fetching, "_save", fail)
+    with pytest.raises(OSError, match=r"No space left"):
+        fetching.fetch_archive(archive(server.url), project / "h.zip")
+    assert len(server.ranges) == 1
+
+
+def test_the_mirror_comes_first(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mirror folder, mirror archive, own folder, addresses: in this order."""
+    block = hospital(folder="mine")
+    (project / "mine").mkdir()
+    assert fetching.find_source(block, "h") == project / "mine"
+    monkeypatch.setenv("SMEARFLOW_MIRROR", str(project / "mirror"))
+    (project / "mirror").mkdir()
+    assert fetching.find_source(block, "h") == project / "mine"
+    (project / "mirror/h.tar.gz").write_bytes(b"")
+    assert fetching.find_source(block, "h") == project / "mirror/h.tar.gz"
+    (project / "mirror/h").mkdir()
+    assert fetching.find_source(block, "h") == project / "mirror/h"
+    assert fetching.find_source(hospital(archives=[{"name": "x.zip"}]), "g") is None
+
+
+def test_missing_folders_have_a_way_out(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mirror or folder that is not there is named, with the place to correct it."""
+    with pytest.raises(DownloadError, match=r"no folder \S+nowhere. Correct folder: of 'h'"):
+        fetching.find_source(hospital(folder="nowhere"), "h")
+    monkeypatch.setenv("SMEARFLOW_MIRROR", "nowhere")
+    with pytest.raises(DownloadError, match=r"SMEARFLOW_MIRROR is 'nowhere', but .* unset it"):
+        fetching.find_source(hospital(folder="nowhere"), "h")
+
+
+def test_a_queued_experiment_finds_the_mirror(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs in a copy below .dvc/tmp/exps, where relative paths would lead nowhere."""
+    copy = project / ".dvc/tmp/exps/standalone/tmp123"
+    copy.mkdir(parents=True)
+    (project / "mirror").mkdir()
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("SMEARFLOW_MIRROR", "mirror")
+    assert fetching.mirror_folder() == project / "mirror"
+    assert store.project_root() == project
+
+
+def test_a_folder_of_archives_is_the_publisher_s(project: Path) -> None:
+    """Archives and what lies beside them are copied; with folders or pictures it is packed."""
+    declared = [Archive(name="master.csv"), Archive(name="one.zip")]
+    folder = project / "h"
+    (folder / "A").mkdir(parents=True)
+    assert fetching.list_published(folder, declared) == []
+    (folder / "A").rmdir()
+    (folder / "master.csv").write_bytes(b"t")
+    assert fetching.list_published(folder, declared) == []
+    for name in ("one.zip", "two.RAR", ".DS_Store"):
+        (folder / name).write_bytes(b"z")
+    names = [path.name for path in fetching.list_published(folder, declared)]
+    assert names == ["master.csv", "one.zip", "two.RAR"]
+    (folder / "readme.txt").write_bytes(b"r")
+    assert len(fetching.list_published(folder, declared)) == 4
+    (folder / "1.jpg").write_bytes(b"a picture beside them")
+    assert fetching.list_published(folder, declared) == []
+    assert fetching.list_published(folder / "one.zip", declared) == [folder / "one.zip"]
+
+
+def test_a_mirror_that_lacks_a_declared_archive_is_told(project: Path, caplog) -> None:
+    """Its pictures are missing, which only counts can tell later; the log tells now."""
+    declared = [Archive(name="one.zip"), Archive(name="two.zip")]
+    (project / "one.zip").write_bytes(b"z")
+    assert fetching.list_published(project, declared) == [project / "one.zip"]
+    assert "has no two.zip; its pictures are missing" in caplog.text
+    (project / "two.zip").write_bytes(b"z")
+    caplog.clear()
+    assert len(fetching.list_published(project, declared)) == 2
+    assert caplog.text == ""
+
+
+def test_declared_files_of_a_mirror_are_checked(project: Path) -> None:
+    """A damaged copy in the mirror is found, and the mirror's own file stays."""
+    (project / "one.zip").write_bytes(CONTENT)
+    (project / "raw").mkdir()
+    wrong = [Archive(name="one.zip", sha256="0" * 64)]
+    with pytest.raises(DownloadError, match=r"one.zip from \S+one.zip is not the published file"):
+        fetching.copy_published([project / "one.zip"], wrong, project / "raw")
+    assert (project / "one.zip").exists()
+    assert not (project / "raw/one.zip").exists()
+    right = [Archive(name="one.zip", sha256=SHA256)]
+    fetching.copy_published([project / "one.zip"], right, project / "raw")
+    assert (project / "raw/one.zip").read_bytes() == CONTENT

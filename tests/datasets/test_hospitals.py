@@ -1,0 +1,99 @@
+"""The facts of each hospital: shipped blocks, literal paths, and every real path we may read."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.core.errors import HospitalError
+from stages.datasets import hospitals
+from stages.datasets.hospitals import Hospital
+
+ROOT = Path(__file__).resolve().parents[2]
+HOSPITALS = [
+    "all_idb2", "barcelona", "barcelona224", "bloodmnist", "cvb", "jhu", "jiangxi", "munich",
+    "raabin",
+]  # fmt: skip
+
+BLOCK = {"title": "t", "licence": "l", "citation": "c", "folder": "mine"}
+
+
+@pytest.fixture(autouse=True)
+def _in_the_project(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def test_every_shipped_block_is_valid_and_stands_once():
+    """Each block of data/hospitals.yaml can be loaded, and no later block hides an earlier one."""
+    text = hospitals.HOSPITALS_FILE.read_text(encoding="utf-8")
+    names = [line.split(":")[0] for line in text.splitlines() if line[:1].isalpha()]
+    assert len(names) == len(set(names))
+    assert set(HOSPITALS) <= set(names)
+    assert set(names) == set(yaml.safe_load(text))
+    for name in names:
+        assert hospitals.load(name).title
+
+
+def test_archives_have_https_addresses_or_say_that_there_is_none():
+    """An address is a web address; the two collections without one are those given by hand."""
+    archives = {name: hospitals.load(name).archives for name in HOSPITALS}
+    by_hand = {name for name, files in archives.items() if not all(file.urls for file in files)}
+    assert by_hand == {"all_idb2", "munich"}
+    for files in archives.values():
+        for file in files:
+            assert all(
+                url.startswith(("https://", "http://dl.raabindata.com")) for url in file.urls
+            )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"simulated": {"cells": 1}}, "exactly one of archives:, folder: or simulated:"),
+        ({"layout": {"image": "(?P<label>"}}, "layout: image: .* is no regular expression"),
+        ({"layout": {"mask": "a.png"}}, r"mask needs a group \(\?P<of>"),
+        ({"layout": {"constants": {"diagnose": "AML"}}}, "Did you mean 'diagnosis'"),
+        ({"layout": {"sizes": ["360"]}}, r"layout.sizes.0: got '360'"),
+        ({"layout": {"img": "x"}}, "layout.img: unknown key. Did you mean 'image'"),
+        (
+            {
+                "layout": {
+                    "tables": [
+                        {"member": "m", "key": "id", "match": "nr", "columns": {"label": "c"}}
+                    ]
+                }
+            },
+            "tables, match: 'nr' is no group of image",
+        ),
+        ({"licens": "x"}, "licens: unknown key. Did you mean 'licence'"),
+        (
+            {"folder": None, "archives": [{"name": "a.zip", "md6": "0"}]},
+            "archives.0.md6: unknown key. Did you mean 'md5'",
+        ),
+        (
+            {"folder": None, "archives": [{"name": "a.zip", "md5": "0"}]},
+            "archives.0.md5: got '0'",
+        ),
+        ({"um_per_px": -1.0}, "um_per_px: got -1.0"),
+    ],
+)
+def test_a_wrong_block_names_the_key(tmp_path, monkeypatch, change, message):
+    """One line names hospital and key and, where there is one, the nearest right name."""
+    (tmp_path / "data").mkdir()
+    text = yaml.safe_dump({"mine": {**BLOCK, **change}})
+    (tmp_path / "data/hospitals.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HospitalError, match=rf"hospitals.yaml, mine: .*{message}"):
+        hospitals.load("mine")
+
+
+def test_an_unknown_hospital_gets_the_nearest_name():
+    """A misspelt hospital ends with the right spelling."""
+    with pytest.raises(HospitalError, match=r"no block .barcelone.\. Did you mean .barcelona."):
+        hospitals.load("barcelone")
+
+
+def test_a_hospital_needs_a_source():
+    """A block without archives, folder or simulation cannot be fetched."""
+    with pytest.raises(ValueError, match="exactly one of"):
+        Hospital(title="t", licence="l", citation="c")

@@ -1,0 +1,353 @@
+"""Facts of a picture out of its path and tables: every published layout, and odd ones."""
+
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image, UnidentifiedImageError
+
+from stages.core.errors import HospitalError
+from stages.datasets import hospitals, path_facts
+from stages.datasets.hospitals import FactTable, Layout
+from stages.datasets.path_facts import Facts, PathReader
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared" / "data"
+HOSPITALS = [
+    "all_idb2", "barcelona", "barcelona224", "bloodmnist", "cvb", "jhu", "jiangxi", "munich",
+    "raabin",
+]  # fmt: skip
+on_real_images = pytest.mark.skipif(not SHARED.is_dir(), reason="real images are not here")
+
+MASTER = b"Patient_ID,Diagnosis,Cohort,Age at Diagnosis,Gender\nPatient_00,APL,Discovery,29,F\n"
+FIVE_CLASSES = b"image ID,class label\r\n1,2\r\n2,1\r\n"
+BLOCK = {"title": "t", "licence": "l", "citation": "c", "folder": "mine"}
+
+# Published labels and how many pictures carry each, in the parts that we may develop with.
+REAL_LABELS = {
+    "barcelona": {
+        "BA": 109, "BNE": 87, "EO": 103, "ERB": 36, "IG": 1, "LY": 107, "MMY": 11, "MO": 110,
+        "MY": 27, "NEUTROPHIL": 1, "PLATELET": 39, "PMY": 9, "SNE": 27,
+    },
+    "barcelona224": {
+        "BA": 258, "BNE": 365, "EO": 716, "ERB": 361, "IG": 36, "LY": 258, "MMY": 240, "MO": 307,
+        "MY": 265, "NEUTROPHIL": 12, "PLATELET": 552, "PMY": 139, "SNE": 387,
+    },
+    "cvb": {"1": 16, "2": 18, "3": 8, "4": 6, "5": 2},
+    "jhu": {
+        "Arifact": 2, "Band neutrophils": 30, "Basophil": 14, "Blast, no lineage spec": 187,
+        "Eosinophils": 13, "Erythroblast": 46, "Giant thrombocyte": 13, "Lymphocyte": 206,
+        "Lymphocyte, variant": 43, "Metamyelocyte": 11, "Monocyte": 65, "Myelocyte": 26,
+        "Plasma cells": 6, "Promonocyte": 3, "Promyelocyte": 38, "Segmented neutrophils": 134,
+        "Smudge cells": 138, "Thrombocyte aggregation": 4, "Unidentified": 1,
+        "Young Unidentified": 2, None: 49,
+    },
+    "jiangxi": {"1": 141, "2": 43, "3": 38, "4": 18, "5": 1},
+    "munich": {
+        "BAS": 9, "EBO": 7, "EOS": 9, "KSC": 3, "LYA": 3, "LYT": 10, "MMZ": 5, "MOB": 3, "MON": 10,
+        "MYB": 6, "MYO": 7, "NGB": 8, "NGS": 10, "PMB": 3, "PMO": 6,
+    },
+    "raabin": {
+        "Basophil": 62, "Eosinophil": 62, "Lymphocyte": 62, "Monocyte": 62, "Neutrophil": 62,
+    },
+}  # fmt: skip
+
+# Sizes (width, height) that none of the cameras gives, in the same parts.
+ODD_SIZES = {
+    "barcelona": {(366, 369): 16, (360, 360): 1},
+    "cvb": {},
+    "jhu": {(368, 384): 1, (2920, 2952): 1},
+    "jiangxi": {},
+    "munich": {},
+    "raabin": {},
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_the_project(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def read_layout(name, **tables):
+    return PathReader(hospitals.load(name).layout, tables)
+
+
+def members(name):
+    """Paths of a hospital's real files, and the content of its tables."""
+    folder = SHARED / name
+    if name == "barcelona224":
+        with zipfile.ZipFile(folder / "PBC_224px_part.zip") as archive:
+            return archive.namelist(), {}
+    paths = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    layout = hospitals.load(name).layout
+    return paths, {
+        path: (folder / path).read_bytes()
+        for path in paths
+        if path_facts.is_table_member(layout, path)
+    }
+
+
+@pytest.mark.parametrize(
+    ("hospital", "path", "facts"),
+    [
+        (
+            "munich",
+            "PKG - AML-Cytomorphology_LMU/AML-Cytomorphology_LMU/BAS/BAS_0001.tiff",
+            Facts("BAS/BAS_0001.tiff", label="BAS"),
+        ),
+        ("munich", "MYB/MYB_0003.tif", Facts("MYB/MYB_0003.tif", label="MYB")),
+        (
+            "barcelona",
+            "snkd93bnjr-1/PBC_dataset_normal_DIB/ig/MMY_12.jpg",
+            Facts("ig/MMY_12.jpg", label="MMY", diagnosis="healthy"),
+        ),
+        (
+            "barcelona",
+            "PBC_dataset_normal_DIB/neutrophil/NEUTROPHIL_7.jpg",
+            Facts("neutrophil/NEUTROPHIL_7.jpg", label="NEUTROPHIL", diagnosis="healthy"),
+        ),
+        (
+            "barcelona224",
+            "BTech-Project-2025-3d75aa1d/dataset/test/basophil/BA_10387.jpg",
+            Facts("basophil/BA_10387.jpg", label="BA", diagnosis="healthy"),
+        ),
+        (
+            "raabin",
+            "Train/Eosinophil/95-8-27-1_104_2.jpg",
+            Facts(
+                "Train/Eosinophil/95-8-27-1_104_2.jpg",
+                label="Eosinophil",
+                slide="95-8-27-1",
+                field="104",
+                official_part="Train",
+            ),
+        ),
+        (
+            "raabin",
+            "TestA/Basophil/20190526_163735_0.jpg",
+            Facts(
+                "TestA/Basophil/20190526_163735_0.jpg",
+                label="Basophil",
+                slide="20190526",
+                field="163735",
+                official_part="TestA",
+            ),
+        ),
+        (
+            "raabin",
+            "TestB/Lymphocyte/1149.jpg",
+            Facts("TestB/Lymphocyte/1149.jpg", label="Lymphocyte", official_part="TestB"),
+        ),
+        ("all_idb2", "img/Im001_1.tif", Facts("Im001_1.tif", label="1")),
+        (
+            "bloodmnist",
+            "bloodmnist_224.npz/train/6/000042.png",
+            Facts("train/6/000042.png", label="6", diagnosis="healthy", official_part="train"),
+        ),
+    ],
+)
+def test_reads_the_facts_that_a_path_tells(hospital, path, facts):
+    """Label, slide and part come from the path; a wrapping folder changes nothing."""
+    assert read_layout(hospital).read(path) == facts
+
+
+@pytest.mark.parametrize("table", ["master.csv", "data/Images_metadata_table.csv"])
+@pytest.mark.parametrize(
+    ("path", "label", "slide"),
+    [
+        ("Signed slides/Blast, no lineage spec/BL_15336348.jpg", "Blast, no lineage spec", None),
+        ("10024110838_p/Signed slides/Promyelocyte/PMO_1.jpg", "Promyelocyte", "10024110838_p"),
+        ("Unsigned slides/10027563503_018.jpg", None, None),
+    ],
+)
+def test_joins_the_diagnosis_of_a_patient(table, path, label, slide):
+    """Johns Hopkins: the folder is the label; diagnosis and cohort are the patient's."""
+    reader = read_layout("jhu", **{table: MASTER})
+    assert reader.read(f"blood smear images_Patient00-105/Patient_00/{path}") == Facts(
+        f"Patient_00/{path}",
+        label=label,
+        patient="Patient_00",
+        slide=slide,
+        diagnosis="APL",
+        official_part="Discovery",
+    )
+
+
+def test_joins_the_label_of_a_numbered_picture():
+    """The class table says 1 where the file says 001; a picture without a line has no label."""
+    reader = read_layout("jiangxi", **{"x/Class Labels of Dataset 1.csv": FIVE_CLASSES})
+    assert reader.read("x/Dataset 1/001.bmp") == Facts("Dataset 1/001.bmp", label="2")
+    assert reader.read("x/Dataset 1/009.bmp") == Facts("Dataset 1/009.bmp")
+    assert reader.read("x/Dataset 2/001.bmp") is None
+    assert reader.read("x/Dataset 1/001.png") is None
+    assert reader.mask_of("x/Dataset 1/001.png") == "Dataset 1/001"
+    assert reader.mask_of("x/Dataset 1/001.bmp") is None
+
+
+@pytest.mark.parametrize(
+    ("hospital", "path"),
+    [
+        ("barcelona", "__MACOSX/PBC_dataset_normal_DIB/basophil/._BA_1.jpg"),
+        ("barcelona", "__MACOSX/PBC_dataset_normal_DIB/basophil/BA_1.jpg"),
+        ("barcelona", "PBC_dataset_normal_DIB/basophil/.ipynb_checkpoints/BA_1-checkpoint.jpg"),
+        ("barcelona", "PBC_dataset_normal_DIB/basophil/.DS_Store"),
+        ("barcelona", "PBC_dataset_normal_DIB/neutrophil/.DS_169665.jpg"),
+        ("barcelona224", "ESRGAN_Model/LR/PLATELET_140656.jpg"),
+        ("munich", "__MACOSX/AML-Cytomorphology_LMU/BAS/._BAS_0001.tiff"),
+        ("munich", "AML-Cytomorphology_LMU/BAS/.ipynb_checkpoints/BAS_0001-checkpoint.tiff"),
+        ("raabin", "__MACOSX/Train/Basophil/._20190526_163735_0.jpg"),
+        ("raabin", "Train/.ipynb_checkpoints/95-8-27-1_104_2.jpg"),
+        ("jhu", "Patient_22/Signed slides/Lymphocyte/Thumbs.db"),
+        ("jhu", "Patient_22/Signed slides/.ipynb_checkpoints/LY_1.jpg"),
+        ("cvb", "__MACOSX/Dataset 2/001.bmp"),
+    ],
+)
+def test_what_a_system_leaves_behind_is_no_picture(hospital, path):
+    """Resource forks, checkpoints, thumbnails and .DS_Store are not counted as cells."""
+    tables = {"master.csv": MASTER, "Class Labels of Dataset 2.csv": b"image ID,class\n1,1\n"}
+    assert read_layout(hospital, **tables).read(path) is None
+
+
+def test_hidden_tables_and_masks_are_passed_over():
+    """A macOS twin of a table or mask is neither."""
+    layout = hospitals.load("cvb").layout
+    assert not path_facts.is_table_member(layout, "__MACOSX/Class Labels of Dataset 2.csv")
+    assert path_facts.is_table_member(layout, "a/Class Labels of Dataset 2.csv")
+    tables = {
+        "Class Labels of Dataset 2.csv": b"image ID,class\n1,1\n",
+        "__MACOSX/Class Labels of Dataset 2.csv": b"\x00\x05\x16\x07",
+    }
+    reader = PathReader(layout, tables)
+    assert reader.read("Dataset 2/001.bmp").label == "1"
+    assert reader.mask_of("__MACOSX/Dataset 2/001.png") is None
+
+
+def test_a_folder_of_class_folders_needs_no_rules():
+    """The standard layout: the label is the last folder, and the picture keeps its whole path."""
+    reader = PathReader(Layout(), {})
+    assert reader.read("day 1/Neutrophil/a.JPG") == Facts("day 1/Neutrophil/a.JPG", "Neutrophil")
+    assert reader.read("Neutrophil/notes.txt") is None
+    assert reader.read("alone.png") is None
+
+
+def test_constants_hold_where_a_path_says_nothing():
+    """A path's own fact comes before the constant."""
+    image = r"(?:(?P<patient>p\d)/)?(?P<label>[A-Z]+)_\d+\.png"
+    reader = PathReader(Layout(image=image, constants={"patient": "all"}), {})
+    assert reader.read("p1/BA_1.png").patient == "p1"
+    assert reader.read("x/BA_1.png").patient == "all"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "size", "odd"),
+    [
+        ([], (1, 1), False),
+        (["360x363"], (360, 363), False),
+        (["360x363"], (363, 360), True),
+        (["360x363-365"], (360, 365), False),
+        (["360x363-365"], (360, 366), True),
+        (["575x575", "482-506x482-506"], (490, 500), False),
+        (["575x575", "482-506x482-506"], (575, 490), True),
+    ],
+)
+def test_odd_sizes(sizes, size, odd):
+    """A size is odd where none of the camera's sizes, width x height, covers it."""
+    assert PathReader(Layout(sizes=sizes), {}).is_odd_size(*size) is odd
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({}, "no published file matches .*second archive"),
+        ({"master.csv": b"Patient,Diagnosis,Cohort\n"}, "no column Patient_ID; it has Patient, "),
+        ({"master.csv": b"Patient_ID;Diagnosis;Cohort\n"}, "no column Patient_ID, Diagnosis"),
+        ({"master.csv": b"\xff\xfe\x00"}, "master.csv is no UTF-8 text"),
+        (
+            {"master.csv": MASTER + b"Patient_00,AML,Discovery,29,F\n"},
+            "master.csv, line 3: Patient_ID 'Patient_00' has other values than",
+        ),
+    ],
+)
+def test_a_wrong_table_is_told(tables, message):
+    """A table that is missing, in another form or that contradicts itself stops the run."""
+    with pytest.raises(HospitalError, match=message):
+        read_layout("jhu", **tables)
+
+
+def test_a_table_may_tell_what_two_experts_said():
+    """Each expert's label by image; an empty cell, or no line, is no label."""
+    columns = {"expert_1": "first", "expert_2": "again"}
+    rule = FactTable(member=r"opinions\.csv", key="image", match="name", columns=columns)
+    layout = Layout(image=r"(?P<label>[A-Z]+)/(?P<name>[^/]+)\.tiff", tables=[rule])
+    table = b"image,first,again\nMYO_1,MYO,MOB\nMYO_2,MYO,\n"
+    reader = PathReader(layout, {"opinions.csv": table})
+    found = [reader.read(f"MYO/MYO_{number}.tiff") for number in (1, 2, 3)]
+    assert [(one.expert_1, one.expert_2) for one in found] == [
+        ("MYO", "MOB"), ("MYO", None), (None, None),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"'expert_3' is no fact of a picture. Did you mean"):
+        Layout(constants={"expert_3": "x"})
+
+
+def test_tables_are_read_as_people_write_them():
+    """A byte order mark, blanks, empty and short lines and repeated lines do no harm."""
+    content = b"\xef\xbb\xbfPatient_ID, Diagnosis ,Cohort\nPatient_00 , APL ,\n\n,,\nPatient_01\n"
+    reader = read_layout("jhu", **{"master.csv": content + b" Patient_00, APL ,\n"})
+    facts = reader.read("Patient_00/Signed slides/Monocyte/MO_1.jpg")
+    assert (facts.diagnosis, facts.official_part) == ("APL", None)
+    assert reader.read("Patient_01/Signed slides/Monocyte/MO_1.jpg").diagnosis is None
+
+
+@on_real_images
+@pytest.mark.parametrize("name", sorted(REAL_LABELS))
+def test_reads_every_real_path(name):
+    """Each real picture is matched once, with the labels that were counted; so are the masks."""
+    paths, tables = members(name)
+    reader = PathReader(hospitals.load(name).layout, tables)
+    found = [facts for facts in map(reader.read, paths) if facts]
+    masks = [of for of in map(reader.mask_of, paths) if of]
+    assert Counter(facts.label for facts in found) == REAL_LABELS[name]
+    assert len({facts.image_path for facts in found}) == len(found)
+    unread = len(paths) - len(found) - len(masks) - len(tables)
+    assert unread == (2 if name == "jhu" else 0)  # two Thumbs.db
+    stems = {facts.image_path.rsplit(".", 1)[0] for facts in found}
+    assert set(masks) == (stems if name in ("cvb", "jiangxi") else set())
+
+
+@on_real_images
+def test_reads_patients_slides_and_parts_of_real_paths():
+    """Johns Hopkins names patients, Raabin smears; 51 Raabin names were lost by their finder."""
+    paths, tables = members("jhu")
+    found = list(filter(None, map(read_layout("jhu", **tables).read, paths)))
+    cohorts = {facts.patient: (facts.diagnosis, facts.official_part) for facts in found}
+    assert Counter(cohorts.values()) == {
+        ("AML", "Discovery"): 22,
+        ("AML", "Validation"): 6,
+        ("APL", "Discovery"): 10,
+        ("APL", "Validation"): 6,
+    }
+    assert len({facts.slide for facts in found if facts.slide}) == 5
+    raabin = list(filter(None, map(read_layout("raabin").read, members("raabin")[0])))
+    assert Counter(facts.official_part for facts in raabin) == {"Train": 293, "split_unknown": 17}
+    assert sum(facts.slide is None for facts in raabin) == 51
+    assert len({facts.slide for facts in raabin if facts.slide}) == 30
+
+
+@on_real_images
+@pytest.mark.parametrize("name", sorted(ODD_SIZES))
+def test_finds_the_odd_sizes_of_real_images(name):
+    """Exactly the known odd ones are odd; three files of Johns Hopkins do not open."""
+    paths, tables = members(name)
+    reader = PathReader(hospitals.load(name).layout, tables)
+    odd, broken = Counter(), 0
+    for path in filter(reader.read, paths):
+        try:
+            with Image.open(SHARED / name / path) as picture:
+                size = picture.size
+        except UnidentifiedImageError:
+            broken += 1
+            continue
+        odd[size] += reader.is_odd_size(*size)
+    assert +odd == ODD_SIZES[name]
+    assert broken == (3 if name == "jhu" else 0)

@@ -1,0 +1,120 @@
+"""The table at the end of a run: narrow, in line, and every warning in a frame below it."""
+
+import pytest
+
+from stages.evaluation import scoreboard, summary
+from tests import results
+
+
+def lay_out(evaluation=None, simulated=(), probe=None, cover=None, experts=None):
+    evaluation = evaluation or results.evaluation()
+    probe = probe or results.probe()
+    cover = cover or results.cover()
+    picked = summary.summarise(evaluation, results.split(), probe, cover, list(simulated))
+    return scoreboard.lay_out(evaluation, picked, probe, experts or {})
+
+
+@pytest.mark.parametrize("n", [40, 4])
+@pytest.mark.parametrize("unseen", [(), ("east",), ("east", results.UNKNOWN)])
+def test_table_is_narrow_and_its_columns_stand_in_line(unseen, n):
+    """At most 100 columns; every row of scores puts its decimal points under one another."""
+    lines = lay_out(results.evaluation(unseen, n), ["north", "south"]).split("\n")
+    assert max(map(len, lines)) <= scoreboard.WIDTH
+    assert lines[0].startswith("In domain: ")
+    assert "unseen: " in lines[0]
+    ends = [place for place, line in enumerate(lines) if line == scoreboard.RULE]
+    rows = [line for line in lines[ends[0] : ends[-1]] if line != scoreboard.RULE]
+    assert len(rows) == 3 + len(unseen) + (len(unseen) > 1)
+    heading = next(line for line in lines if line.startswith("hospital"))
+    for title in ("accuracy", "macro F1", "baseline"):
+        place = heading.index(title)
+        for row in rows:
+            assert row[place + 7].isdigit(), row
+    assert all(row[heading.index("interval")] in "01n" for row in rows)
+
+
+def test_table_shows_the_numbers_of_evaluate_and_probe():
+    content = results.evaluation()
+    text = lay_out(content)
+    east = content["by_hospital"]["east"]
+    row = next(line for line in text.split("\n") if line.startswith("east")).split()
+    assert row[:5] == ["east", "unseen", "40", "10", "patient"]
+    macro_f1 = east["metrics"]["macro_f1"]
+    expected = [east["metrics"]["accuracy"]["value"], macro_f1["value"]]
+    assert [float(row[i]) for i in (5, 6)] == pytest.approx(expected, abs=5.1e-4)
+    assert row[7] == f"{macro_f1['low']:.3f}-{macro_f1['high']:.3f}"
+    assert len(row) == 9  # labels of unseen images are not read, so they have no shortcut score
+    north = next(line for line in text.split("\n") if line.startswith("north")).split()
+    assert north[-1] == "0.580"
+    assert f"unseen: {content['drop']['metrics']['macro_f1']['value']:.3f}" in text
+    text = text.replace("\n", " ")
+    assert "one answer for every image (basophil at " in text
+    assert "0.610 (0.550 to 0.670); chance is 0.500" in text
+    assert "0.250 (0.100 to 0.500) of its 16 confident calls" in text
+
+
+def test_each_score_of_a_leaky_split_carries_its_leak():
+    content = results.evaluation()
+    sentence = "leaky: 12.0 % of test images have a twin in train, 80.0 % share a slide or patient"
+    blocks = [*content["by_hospital"].values(), content["mean_in_domain"], content["mean_unseen"]]
+    for block in blocks:
+        block["leaky"] = sentence
+    lines = lay_out(content).split("\n")
+    rows = [place for place, line in enumerate(lines) if line[:5] in ("north", "south", "mean ")]
+    assert len(rows) == 4
+    assert all(lines[place + 1].strip() == sentence for place in rows)
+
+
+def test_warnings_stand_in_a_frame_at_the_end():
+    """No score of drawn images is shown without saying what it is not."""
+    probe = results.probe(warnings=["healthy comes from barcelona only, so " + "very " * 40])
+    lines = lay_out(simulated=["south", "north"], probe=probe).split("\n")
+    start = next(place for place, line in enumerate(lines) if " 2 WARNINGS " in line)
+    assert all(line.startswith("!") for line in lines[start:])
+    assert lines[-1] == "!" * scoreboard.WIDTH
+    assert "cells (north, south)." in lines[-2]
+    assert "WARNING" not in lay_out()
+
+
+def test_what_is_missing_says_why():
+    text = lay_out(results.evaluation(("east",), n=4))
+    row = next(line for line in text.split("\n") if line.startswith("east"))
+    assert row.split()[7] == "none"
+    assert "No drop can be given: every hospital" in lay_out(results.evaluation(()))
+    probe = results.probe(shortcut_score=None, shortcut_score_reason="one class has one group")
+    assert "No shortcut score: one class has one group." in lay_out(probe=probe)
+    cover = {"all": {"keeps_confident_call": None, "keeps_confident_call_reason": "x"}}
+    assert "Hidden cells: x." in lay_out(cover=cover | {"flagged": []})
+
+
+def test_units_that_do_not_fit_are_told_by_the_hospitals():
+    content = results.evaluation()
+    content["mean_unseen"]["unit"] = "image + patient + slide + twins"
+    assert " 20 of several kinds " in lay_out(content)
+
+
+def test_experts_patients_and_missed_sick_have_a_line():
+    content = results.evaluation()
+    content["by_hospital"]["north"]["per_patient"] = {
+        "n_patients": 9,
+        "accuracy": {"value": 0.5, "low": 0.2, "high": 0.8, "n": 9},
+    }
+    content["screening"] = {
+        "test": {
+            "n_sick": 90, "sick_called_healthy": 2, "n_healthy": 40, "healthy_called_sick": 1,
+            "sensitivity": {"value": 88 / 90, "low": 0.92, "high": 0.99, "n": 90},
+        },
+        "unseen": None,
+    }  # fmt: skip
+    experts = {
+        "north": {
+            "n_images": 50,
+            "agreement": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 50},
+            "kappa": {"value": 0.81, "low": 0.7, "high": 0.9},
+        },
+        "gone": {},
+    }
+    text = lay_out(content, experts=experts).replace("\n", " ")
+    assert "By patient at north: accuracy 0.500 (0.200 to 0.800) of 9 patients." in text
+    assert "Sick called healthy (test part): 2 of 90 images, sensitivity 0.978" in text
+    assert "Two experts at north agree on 0.900 of 50 images (kappa 0.810)" in text

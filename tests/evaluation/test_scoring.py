@@ -1,0 +1,380 @@
+from collections import defaultdict
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.core.errors import TableError
+from stages.core.shares import describe_share
+from stages.evaluation import metrics, scoring
+
+LEUKAEMIA = ["AML", "APL", "healthy"]
+
+
+def always(label):
+    """One constant answer for every hospital."""
+    return defaultdict(lambda: label)
+
+
+def pictures(hospital, part, truth, predicted, groups=None, unit="patient"):
+    """The frame that `score_hospitals` takes, for one hospital."""
+    groups = groups if groups is not None else [f"{hospital}/{i}" for i in range(len(truth))]
+    return pd.DataFrame(
+        {
+            "hospital": hospital,
+            "part": part,
+            "label": truth,
+            "predicted": predicted,
+            "group": groups,
+            "unit": unit,
+        }
+    )
+
+
+def test_a_hospital_on_both_sides_stops():
+    mixed = pd.concat(
+        [pictures("north", "test", ["a"], ["a"]), pictures("north", "unseen", ["b"], ["b"])]
+    )
+    with pytest.raises(TableError, match=r"split\.parquet: hospital north.*test, unseen.*-f split"):
+        scoring.score_hospitals(mixed, ["a", "b"], always("a"), 100, 1)
+
+
+def three_hospitals():
+    return pd.concat(
+        [
+            pictures("north", "test", ["a", "b"] * 30, ["a", "b"] * 28 + ["b", "a"] * 2),
+            pictures("east", "unseen", ["a", "b"] * 20, ["a", "b"] * 10 + ["b", "b"] * 10),
+            pictures("west", "unseen", ["a"] * 10, ["a"] * 6 + ["b"] * 4, unit="slide"),
+        ]
+    )
+
+
+def test_report_holds_each_hospital_the_means_the_worst_and_the_drop():
+    """Means weigh hospitals alike; the worst is by macro F1; every block has its counts."""
+    scores = scoring.score_hospitals(three_hospitals(), ["a", "b", "c"], always("b"), 300, 1)
+    content = scoring.report(scores, ["a", "b", "c"])
+    north, east, west = (content["by_hospital"][name] for name in ("north", "east", "west"))
+    assert north["metrics"]["accuracy"]["value"] == pytest.approx(56 / 60)
+    assert (west["n_images"], west["n_groups"], west["unit"]) == (10, 10, "slide")
+    assert west["n_by_class"] == {"a": 10, "b": 0, "c": 0}
+    assert west["per_class"]["c"]["recall"] is None
+    assert north["baseline"] == {
+        "accuracy": 0.5,
+        "balanced_accuracy": 0.5,
+        "macro_f1": pytest.approx(1 / 3),
+        "kappa": 0.0,
+    }
+    assert west["baseline"]["accuracy"] == 0.0
+    assert west["baseline_class"] == "b"
+    mean = content["mean_unseen"]
+    for name in metrics.METRICS:
+        expected = (east["metrics"][name]["value"] + west["metrics"][name]["value"]) / 2
+        assert mean["metrics"][name]["value"] == pytest.approx(expected)
+        drop = north["metrics"][name]["value"] - expected
+        assert content["drop"]["metrics"][name]["value"] == pytest.approx(drop)
+    assert (mean["n_images"], mean["unit"]) == (50, "patient + slide")
+    f1 = {name: content["by_hospital"][name]["metrics"]["macro_f1"] for name in ("east", "west")}
+    worst = min(f1, key=lambda name: f1[name]["value"])
+    assert content["worst_unseen"]["hospital"] == worst
+    assert content["worst_unseen"]["metrics"]["macro_f1"] == f1[worst]
+    for block in (north, east, west, mean, content["drop"]):
+        for one in block["metrics"].values():
+            assert one["low"] <= one["value"] <= one["high"]
+
+
+def test_the_mean_of_hospitals_is_surer_than_its_parts():
+    """Independent draws within two equal hospitals: the mean's interval is 1/sqrt(2) as wide."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for name in ("east", "west"):
+        truth = rng.choice(["a", "b"], 400)
+        is_right = rng.random(400) < 0.7
+        frames.append(
+            pictures(
+                name, "unseen", truth, np.where(is_right, truth, np.where(truth == "a", "b", "a"))
+            )
+        )
+    scores = scoring.score_hospitals(pd.concat(frames), ["a", "b"], always("a"), 4000, 3)
+    content = scoring.report(scores, ["a", "b"])
+
+    def width(block):
+        score = block["metrics"]["accuracy"]
+        return score["high"] - score["low"]
+
+    alone = np.mean([width(block) for block in content["by_hospital"].values()])
+    assert width(content["mean_unseen"]) == pytest.approx(alone / np.sqrt(2), rel=0.12)
+
+
+def test_one_group_gives_scores_but_no_interval():
+    """Nothing is known of the spread between groups from one of them, and the reason says so."""
+    frame = pd.concat(
+        [
+            pictures("north", "test", ["a", "b"] * 5, ["a", "b"] * 5),
+            pictures("east", "unseen", ["a", "b"], ["a", "a"], groups=["east/p1", "east/p1"]),
+        ]
+    )
+    content = scoring.report(
+        scoring.score_hospitals(frame, ["a", "b"], always("a"), 200, 1), ["a", "b"]
+    )
+    for block in (content["by_hospital"]["east"], content["mean_unseen"], content["drop"]):
+        score = block["metrics"]["macro_f1"]
+        assert score["value"] is not None
+        assert (score["low"], score["high"]) == (None, None)
+        assert block["interval_reason"] == "fewer than 2 groups at east"
+    assert "interval_reason" not in content["by_hospital"]["north"]
+
+
+def test_without_an_unseen_hospital_its_numbers_are_null_with_a_reason():
+    frame = pictures("north", "test", ["a", "b"] * 5, ["a", "b"] * 5)
+    content = scoring.report(
+        scoring.score_hospitals(frame, ["a", "b"], always("a"), 100, 1), ["a", "b"]
+    )
+    assert content["mean_unseen"] is content["worst_unseen"] is content["drop"] is None
+    assert "split.train_hospitals" in content["unseen_reason"]
+    assert content["drop_reason"] == content["unseen_reason"]
+    assert "in_domain_reason" not in content
+
+
+def test_without_test_images_at_home_the_in_domain_mean_is_null_with_a_reason():
+    """As split.method leave_hospitals_out leaves it: the unseen hospitals are scored as ever."""
+    frame = pictures("east", "unseen", ["a", "b"] * 5, ["a", "b"] * 5)
+    content = scoring.report(
+        scoring.score_hospitals(frame, ["a", "b"], always("a"), 100, 1), ["a", "b"]
+    )
+    assert content["mean_in_domain"] is content["drop"] is None
+    assert "leave_hospitals_out" in content["in_domain_reason"]
+    assert content["drop_reason"] == content["in_domain_reason"]
+    assert content["mean_unseen"]["metrics"]["accuracy"]["value"] == 1.0
+    assert "unseen_reason" not in content
+
+
+def test_scores_depend_neither_on_row_order_nor_on_other_hospitals():
+    """Shuffled rows, or one hospital fewer, leave every number of a hospital as it was."""
+    frame = three_hospitals()
+    classes = ["a", "b"]
+    known = scoring.report(scoring.score_hospitals(frame, classes, always("a"), 200, 5), classes)
+    shuffled = frame.sample(frac=1, random_state=2)
+    again = scoring.report(scoring.score_hospitals(shuffled, classes, always("a"), 200, 5), classes)
+    assert again == known
+    fewer = frame[frame["hospital"] != "east"]
+    rest = scoring.report(scoring.score_hospitals(fewer, classes, always("a"), 200, 5), classes)
+    assert rest["by_hospital"]["west"] == known["by_hospital"]["west"]
+
+
+def test_class_scores_are_listed_by_hospital_and_class():
+    content = scoring.report(
+        scoring.score_hospitals(three_hospitals(), ["b", "a"], always("a"), 100, 1), ["b", "a"]
+    )
+    listed = scoring.list_class_scores(content)
+    assert list(zip(listed["hospital"], listed["class"], strict=True)) == [
+        (hospital, name) for hospital in ("east", "north", "west") for name in ("a", "b")
+    ]
+    west = listed[listed["hospital"] == "west"].set_index("class")
+    assert west.loc["a", "n"] == 10
+    assert np.isnan(west.loc["b", "recall"])
+
+
+def test_every_draw_is_scored_over_the_same_classes():
+    """A class with one picture, called wrong: no draw may leave it out and look better for it.
+
+    Of the other two classes all are right, so that the mean F1 over three classes never comes
+    near 1, while that over two would be 1.
+    """
+    frame = pd.DataFrame(
+        {
+            "hospital": "north",
+            "part": "unseen",
+            "label": ["a"] * 30 + ["b"] * 30 + ["c"],
+            "predicted": ["a"] * 30 + ["b"] * 30 + ["a"],
+            "group": [str(number) for number in range(61)],
+            "unit": "image",
+        }
+    )
+    classes = ["a", "b", "c"]
+    [scores] = scoring.score_hospitals(frame, classes, always("a"), 500, 1)
+    assert len(scores.draws["macro_f1"]) == 500
+    assert scores.draws["macro_f1"].max() < 0.7
+    assert scores.draws["balanced_accuracy"].max() < 0.7
+
+
+def test_a_class_that_a_draw_lacks_counts_with_its_observed_score():
+    """Observed recalls 1, 0.5 and 0; a draw without the last two has their observed ones."""
+    observed = np.array([[4, 0, 0], [1, 1, 0], [1, 0, 0]], np.float64)
+    draw = np.array([[6, 1, 0], [0, 0, 0], [0, 0, 0]], np.float64)
+    assert metrics.balanced_accuracy(draw, observed) == pytest.approx((6 / 7 + 0.5 + 0) / 3)
+    assert metrics.balanced_accuracy(draw) == pytest.approx(6 / 7)
+    assert metrics.accuracy(draw, observed) == pytest.approx(6 / 7)
+
+
+def test_each_official_part_is_scored_as_if_alone():
+    """Two cameras of one hospital: the scores, baseline, counts and groups of each."""
+    frame = pd.concat(
+        [
+            pictures("east", "unseen", ["a", "b"] * 20, ["a", "b"] * 19 + ["b", "b"]).assign(
+                official_part="TestA"
+            ),
+            pictures("east", "unseen", ["a"] * 10, ["a"] * 4 + ["b"] * 6).assign(
+                official_part="TestB"
+            ),
+            pictures("west", "unseen", ["a"] * 3, ["a"] * 3).assign(official_part="TestA"),
+            pictures("north", "test", ["a"] * 3, ["a"] * 3).assign(official_part=None),
+        ]
+    )
+    classes = ["a", "b"]
+    found = scoring.score_official_parts(frame, classes, always("a"), 300, 1)
+    parts = found["east"]["by_official_part"]
+    assert list(parts) == ["TestA", "TestB"]
+    for name, block in parts.items():
+        rows = frame[(frame["hospital"] == "east") & (frame["official_part"] == name)]
+        expected = metrics.score(rows["label"], rows["predicted"], classes)
+        for metric, value in expected.items():
+            assert block["metrics"][metric]["value"] == pytest.approx(value)
+            assert block["metrics"][metric]["low"] <= value <= block["metrics"][metric]["high"]
+        assert (block["n_images"], block["n_groups"]) == (len(rows), rows["group"].nunique())
+    assert parts["TestB"]["n_by_class"] == {"a": 10, "b": 0}
+    assert parts["TestB"]["metrics"]["accuracy"]["value"] == 0.4
+    assert parts["TestA"]["baseline"]["accuracy"] == 0.5
+    assert found["west"]["by_official_part"] is found["north"]["by_official_part"] is None
+    assert found["west"]["by_official_part_reason"].endswith("one official part: TestA")
+    assert found["north"]["by_official_part_reason"].startswith("no official part of the scored")
+
+
+def test_images_of_no_official_part_are_not_lost():
+    """They are a part of their own, so that the parts add up to the hospital."""
+    frame = pictures("east", "unseen", ["a", "b"] * 5, ["a", "b"] * 5)
+    frame["official_part"] = ["TestA"] * 6 + [None] * 4
+    found = scoring.score_official_parts(frame, ["a", "b"], always("a"), 100, 1)
+    parts = found["east"]["by_official_part"]
+    assert {name: block["n_images"] for name, block in parts.items()} == {
+        "TestA": 6,
+        "none published": 4,
+    }
+
+
+def test_an_official_part_draws_by_its_own_name():
+    """Equal parts draw differently, and a part's interval does not hang on other parts."""
+    rng = np.random.default_rng(2)
+    one = pictures("east", "unseen", ["a", "b"] * 40, rng.choice(["a", "b"], 80))
+    frame = pd.concat([one.assign(official_part=name) for name in ("A", "B", "C")])
+    classes = ["a", "b"]
+    found = scoring.score_official_parts(frame, classes, always("a"), 200, 1)
+    parts = found["east"]["by_official_part"]
+    assert parts["A"]["metrics"] != parts["B"]["metrics"]
+    fewer = frame[frame["official_part"] != "B"].sample(frac=1, random_state=1)
+    again = scoring.score_official_parts(fewer, classes, always("a"), 200, 1)
+    assert again["east"]["by_official_part"]["A"] == parts["A"]
+
+
+def patients(hospital, rows, is_patient=True, **more):
+    """What `predictions.average_patients` gives: truth, call and number of images of each."""
+    frame = pd.DataFrame(rows, columns=["label", "predicted", "n_images"])
+    return frame.assign(hospital=hospital, is_patient=is_patient, n_labels=1, **more)
+
+
+def test_patients_are_scored_one_by_one():
+    """Accuracy with Wilson's interval of 4, macro F1, counts of each class and all confusions."""
+    rows = [("AML", "AML", 5), ("AML", "APL", 9), ("APL", "APL", 2), ("APL", "APL", 1)]
+    everyone = pd.concat(
+        [patients("jhu", rows), patients("jhu", [("AML", "healthy", 1)], is_patient=False)]
+    )
+    by_part = everyone.assign(official_part="Validation")
+    block = scoring.score_patients(everyone, by_part, LEUKAEMIA)["jhu"]["per_patient"]
+    assert (block["n_patients"], block["n_images"]) == (4, 17)
+    assert block["n_images_without_patient"] == 1
+    assert block["accuracy"] == describe_share(3, 4)
+    assert block["macro_f1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
+    assert block["n_by_class"] == {"AML": 2, "APL": 2, "healthy": 0}
+    assert block["confusion"]["AML"] == {"AML": 1, "APL": 1, "healthy": 0}
+    assert block["confusion"]["APL"] == {"AML": 0, "APL": 2, "healthy": 0}
+    assert "by_official_part" not in block
+
+
+def test_patients_of_several_official_parts_are_scored_by_part_too():
+    by_part = pd.concat(
+        [
+            patients("jhu", [("AML", "AML", 5), ("APL", "AML", 9)], official_part="Discovery"),
+            patients("jhu", [("APL", "APL", 2)], official_part="Validation"),
+            patients("jhu", [("APL", "AML", 1)], is_patient=False, official_part="Validation"),
+            patients("x", [("APL", "APL", 2)], official_part="Other"),
+        ]
+    )
+    everyone = by_part.drop(columns="official_part")
+    found = scoring.score_patients(everyone, by_part, LEUKAEMIA)
+    parts = found["jhu"]["per_patient"]["by_official_part"]
+    assert {name: block["n_patients"] for name, block in parts.items()} == {
+        "Discovery": 2,
+        "Validation": 1,
+    }
+    assert parts["Discovery"]["accuracy"]["value"] == 0.5
+    assert parts["Validation"]["accuracy"]["value"] == 1.0
+    assert "by_official_part" not in found["x"]["per_patient"]
+
+
+def test_patients_cannot_be_scored_where_unknown_or_of_several_classes():
+    mixed = patients("munich", [("a", "a", 3), ("b", "b", 3), ("a", "b", 1)])
+    mixed.loc[:1, "n_labels"] = 2
+    nobody = patients("raabin", [("a", "a", 1)], is_patient=False)
+    everyone = pd.concat([mixed, nobody])
+    found = scoring.score_patients(everyone, everyone.assign(official_part=None), ["a", "b"])
+    assert found["munich"]["per_patient"] is found["raabin"]["per_patient"] is None
+    assert found["munich"]["per_patient_reason"].startswith("the images of 2 of 3 patients")
+    assert "no patient" in found["raabin"]["per_patient_reason"]
+
+
+def test_a_leak_is_told_beside_every_score():
+    """Each hospital has its own sentence, each mean that of its part, the drop that of all."""
+    content = scoring.report(
+        scoring.score_hospitals(three_hospitals(), ["a", "b"], always("a"), 100, 1), ["a", "b"]
+    )
+    content["screening"] = {"test": {"n": 60}, "unseen": {"n": 50}}
+    measured = {
+        "all": "all",
+        "by_part": {"test": "test", "unseen": "unseen"},
+        "by_hospital": {"north": "N", "east": "E", "west": "W"},
+    }
+    scoring.mark_leaky(content, measured, lambda block: f"leaky: {block}")
+    assert {name: block["leaky"] for name, block in content["by_hospital"].items()} == {
+        "north": "leaky: N", "east": "leaky: E", "west": "leaky: W",
+    }  # fmt: skip
+    assert content["mean_in_domain"]["leaky"] == content["screening"]["test"]["leaky"]
+    assert content["mean_in_domain"]["leaky"] == "leaky: test"
+    assert content["mean_unseen"]["leaky"] == content["screening"]["unseen"]["leaky"]
+    assert content["mean_unseen"]["leaky"] == "leaky: unseen"
+    assert content["drop"]["leaky"] == "leaky: all"
+    worst = content["worst_unseen"]
+    assert worst["leaky"] == content["by_hospital"][worst["hospital"]]["leaky"]
+
+
+def test_a_leak_is_told_where_only_one_part_is_scored():
+    frame = pictures("east", "unseen", ["a", "b"] * 5, ["a", "b"] * 5)
+    content = scoring.report(
+        scoring.score_hospitals(frame, ["a", "b"], always("a"), 100, 1), ["a", "b"]
+    )
+    content["screening"] = None
+    measured = {"all": 0, "by_part": {"unseen": 1}, "by_hospital": {"east": 2}}
+    scoring.mark_leaky(content, measured, str)
+    assert (content["mean_unseen"]["leaky"], content["worst_unseen"]["leaky"]) == ("1", "2")
+    assert content["mean_in_domain"] is content["drop"] is None
+
+
+def test_a_kappa_that_is_not_defined_is_null_with_its_reason():
+    """One class throughout: chance agrees as well. The mean, the drop and the baseline say so."""
+    frame = pd.concat(
+        [
+            pictures("north", "test", ["a", "b"] * 5, ["a", "b"] * 5),
+            pictures("east", "unseen", ["a"] * 5, ["a"] * 5),
+        ]
+    )
+    content = scoring.report(
+        scoring.score_hospitals(frame, ["a", "b"], always("a"), 100, 1), ["a", "b"]
+    )
+    for block in (content["by_hospital"]["east"], content["mean_unseen"], content["drop"]):
+        score = block["metrics"]["kappa"]
+        assert (score["value"], score["low"], score["high"]) == (None, None, None)
+        assert score["reason"] == "every image is of one class and called so at east"
+        assert block["metrics"]["accuracy"]["value"] is not None
+    east, north = (content["by_hospital"][name] for name in ("east", "north"))
+    assert east["baseline"]["kappa"] is None
+    assert "kappa" in east["baseline_reason"]
+    assert north["metrics"]["kappa"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert "baseline_reason" not in north

@@ -1,0 +1,92 @@
+"""summary.json holds numbers of other metrics, and every warning that they must not hide."""
+
+import pytest
+
+from stages.evaluation import summary
+from tests import results
+
+
+def picked(evaluation=None, simulated=(), probe=None, cover=None):
+    return summary.summarise(
+        evaluation or results.evaluation(),
+        results.split(),
+        probe or results.probe(),
+        cover or results.cover(),
+        list(simulated),
+    )
+
+
+def test_summary_picks_its_numbers_from_evaluate():
+    """Nothing is computed twice: each number is the one of metrics/evaluate.json."""
+    content = results.evaluation()
+    found = picked(content, ["north"])
+    for ours, theirs in (
+        ("in_domain", "mean_in_domain"),
+        ("unseen_mean", "mean_unseen"),
+        ("unseen_worst", "worst_unseen"),
+    ):
+        assert found[ours]["macro_f1"] == content[theirs]["metrics"]["macro_f1"]
+        assert found[ours]["accuracy"] == content[theirs]["metrics"]["accuracy"]
+        assert found[ours]["n_images"] == content[theirs]["n_images"]
+        assert found[ours]["n_groups"] == content[theirs]["n_groups"]
+        assert found[ours]["baseline_macro_f1"] == content[theirs]["baseline"]["macro_f1"]
+    assert found["unseen_worst"]["hospital"] == results.UNKNOWN
+    assert found["drop"]["value"] == pytest.approx(
+        found["in_domain"]["macro_f1"]["value"] - found["unseen_mean"]["macro_f1"]["value"]
+    )
+    assert found["simulated"] == ["north"]
+    assert not [key for key in found if key.endswith("_reason")]
+
+
+def test_leaks_and_shortcuts_stand_beside_the_scores():
+    found = picked()
+    assert found["leaks"] == {"twin_in_train": 0.0, "slide_or_patient_in_train": 0.0}
+    assert found["shortcut"]["balanced_accuracy"]["value"] == 0.61
+    assert found["shortcut"]["chance"] == 0.5
+    assert found["hospital_told"] == 0.61
+    assert found["covered"] == results.SHARE
+    assert found["warnings"] == []
+
+
+def test_what_cannot_be_told_is_null_with_a_reason():
+    probe = results.probe(hospital_told=None, hospital_told_reason="one hospital only")
+    cover = results.cover()
+    cover["all"] = {"keeps_confident_call": None, "keeps_confident_call_reason": "none confident"}
+    found = picked(results.evaluation(unseen=()), probe=probe, cover=cover)
+    assert found["unseen_mean"] is found["unseen_worst"] is found["drop"] is None
+    assert "train_hospitals" in found["unseen_reason"]
+    assert found["hospital_told"] is found["covered"] is None
+    assert found["hospital_told_reason"] == "one hospital only"
+    assert found["covered_reason"] == "none confident"
+
+
+def test_every_warning_is_kept():
+    """Leaks, shortcuts, calls that survive a hidden cell, drawn images: each has its sentence."""
+    content = results.evaluation()
+    for name in ("mean_in_domain", "mean_unseen"):
+        content[name]["leaky"] = "leaky: 12.0 % of test images have a twin in train"
+    probe = results.probe(warnings=["Class basophil comes from north only."])
+    cover = results.cover(flagged=["south"])
+    leak, shortcut, covered, drawn = picked(content, ["north"], probe, cover)["warnings"]
+    assert "12.0 % of test images" in leak
+    assert shortcut == "Class basophil comes from north only."
+    assert "At south most confident calls survive" in covered
+    assert "not evidence of accuracy on real cells (north)" in drawn
+
+
+def test_missed_patients_are_kept_where_there_is_a_healthy_class():
+    content = results.evaluation()
+    block = {"sick_called_healthy": 2, "n_sick": 90, "n_healthy": 40}
+    content["screening"] = {"test": block, "unseen": None}
+    assert picked(content)["screening"] == {"test": {"sick_called_healthy": 2, "n_sick": 90}}
+    assert "screening" not in picked()
+
+
+def test_where_preparation_hides_the_background_the_hospital_is_not_told():
+    """The files may still tell it; the network gets nothing of them."""
+    reason = "preparation leaves nothing around the cell to see"
+    told = {"published": {"all": {"balanced_accuracy": {"value": 0.9}}}}
+    probe = results.probe(shortcut_score=None, shortcut_score_reason=reason, hospital_told=told)
+    found = picked(probe=probe)
+    assert found["hospital_told"] is found["shortcut"] is None
+    assert found["hospital_told_reason"] == found["shortcut_reason"] == reason

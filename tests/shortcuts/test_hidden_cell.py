@@ -1,0 +1,215 @@
+"""Hidden cells: the draw depends on names alone, the shares are right, silence has a reason."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from stages.core.errors import TableError
+from stages.shortcuts import hidden_cell
+
+CLASSES = ["basophil", "eosinophil", "monocyte"]
+
+
+def make_images(**counts):
+    """Images of some hospitals, with a column that goes along."""
+    rows = [(f"{name}/{i:03d}.png", name, i) for name, n in counts.items() for i in range(n)]
+    return pd.DataFrame(rows, columns=["image_id", "hospital", "extra"])
+
+
+def make_calls(*calls):
+    """The calls of images 0, 1, ... of one hospital: class and probability."""
+    index = pd.Index([f"north/{i:03d}.png" for i in range(len(calls))], name="image_id")
+    return pd.DataFrame(calls, columns=["call", "p"], index=index)
+
+
+def report(before, after, hospitals=None, confident=0.9):
+    return hidden_cell.report(
+        before, after, hospitals or ["north"] * len(before), CLASSES, confident
+    )
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 25), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_the_draw_knows_names_alone(random, max_images, seed):
+    """Neither row order nor the other hospitals nor other columns matter; more contains fewer."""
+    images = make_images(north=20, east=7)
+    drawn = hidden_cell.choose_images(images, max_images, seed)
+    order = list(range(len(images)))
+    random.shuffle(order)
+    muddled = images.iloc[order].assign(extra=0)
+    again = hidden_cell.choose_images(muddled, max_images, seed)
+    alone = hidden_cell.choose_images(images[images["hospital"] == "north"], max_images, seed)
+    more = hidden_cell.choose_images(images, max_images + 3, seed)
+    assert drawn["image_id"].tolist() == sorted(again["image_id"]) == again["image_id"].tolist()
+    assert alone["image_id"].tolist() == [i for i in drawn["image_id"] if i.startswith("north")]
+    assert set(drawn["image_id"]) <= set(more["image_id"])
+    counts = drawn["hospital"].value_counts()
+    assert counts.to_dict() == {"north": min(20, max_images), "east": min(7, max_images)}
+    assert drawn["extra"].equals(images.set_index("image_id").loc[drawn["image_id"], "extra"]
+                                 .reset_index(drop=True))  # fmt: skip
+
+
+def test_the_draw_is_spread_and_follows_the_seed():
+    """Not the first by name: of 400 images the mean place of 100 drawn is near the middle."""
+    images = make_images(north=400)
+    places = hidden_cell.choose_images(images, 100, 1)["extra"]
+    assert places.mean() == pytest.approx(199.5, abs=3.5 * 400 / np.sqrt(12 * 100))
+    assert set(places) != set(hidden_cell.choose_images(images, 100, 2)["extra"])
+
+
+def test_no_image_is_an_error():
+    """Predictions of other hospitals only: one line with the way out."""
+    with pytest.raises(TableError, match=r"predictions.parquet holds no image.*dvc repro"):
+        hidden_cell.choose_images(make_images(), 5, 1)
+
+
+def test_calls_are_the_most_probable_classes():
+    """The first of equally probable ones, as everywhere; the index stays."""
+    table = pd.DataFrame([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4]], index=["b", "a"], columns=CLASSES)
+    calls = hidden_cell.name_calls(table)
+    assert calls["call"].tolist() == ["eosinophil", "basophil"]
+    assert calls["p"].tolist() == [0.5, 0.4]
+    assert calls.index.tolist() == ["b", "a"]
+
+
+def test_stored_calls_are_read_by_class():
+    """The columns are found by name, in any order, and any others are left alone."""
+    table = pd.DataFrame(
+        {"p_monocyte": [0.7], "image_id": ["x"], "p_basophil": [0.1], "p_eosinophil": [0.2],
+         "p_other": [0.99]}
+    )  # fmt: skip
+    calls = hidden_cell.stored_calls(table, CLASSES)
+    assert calls.loc["x"].tolist() == ["monocyte", 0.7]
+
+
+def test_predictions_of_another_model_are_refused():
+    table = pd.DataFrame({"image_id": ["x"], "p_basophil": [1.0], "p_monocyte": [0.0]})
+    with pytest.raises(TableError, match=r"no column p_eosinophil: another model.*dvc repro"):
+        hidden_cell.stored_calls(table, CLASSES)
+
+
+def test_known_shares():
+    """Six images: kept, called otherwise, less sure, never sure, grown sure, kept at the edge."""
+    before = make_calls(
+        ("basophil", 0.95), ("basophil", 0.95), ("monocyte", 0.99),
+        ("monocyte", 0.89), ("eosinophil", 0.5), ("eosinophil", 0.9),
+    )  # fmt: skip
+    after = make_calls(
+        ("basophil", 0.99), ("monocyte", 0.99), ("monocyte", 0.89),
+        ("monocyte", 0.4), ("eosinophil", 0.95), ("eosinophil", 0.9),
+    )  # fmt: skip
+    block = report(before, after)["all"]
+    assert (block["n_images"], block["n_confident"]) == (6, 4)
+    assert (block["keeps_confident_call"]["value"], block["keeps_confident_call"]["n"]) == (0.5, 4)
+    assert (block["still_confident"]["value"], block["still_confident"]["n"]) == (4 / 6, 6)
+    assert block["calls"] == {"basophil": 1, "eosinophil": 2, "monocyte": 3}
+    expected = binomtest(2, 4).proportion_ci(0.95, method="wilson")
+    assert block["keeps_confident_call"]["low"] == pytest.approx(expected.low)
+    assert block["keeps_confident_call"]["high"] == pytest.approx(expected.high)
+
+
+calls = st.lists(
+    st.tuples(
+        st.sampled_from(["east", "north", "west"]),
+        st.sampled_from(CLASSES), st.sampled_from([0.4, 0.9, 0.95]),
+        st.sampled_from(CLASSES), st.sampled_from([0.4, 0.9, 0.95]),
+    ),
+    min_size=1,
+    max_size=40,
+)  # fmt: skip
+
+
+@given(calls)
+@settings(deadline=None)
+def test_hospitals_add_up(rows):
+    """Counts of the hospitals sum to those of all; each share is that of a plain loop."""
+    before = make_calls(*[(call, p) for _, call, p, _, _ in rows])
+    after = make_calls(*[(call, p) for *_, call, p in rows])
+    content = report(before, after, [row[0] for row in rows])
+    blocks = content["by_hospital"]
+    assert list(blocks) == sorted({row[0] for row in rows})
+    for name, block in [*blocks.items(), ("all", content["all"])]:
+        own = [row[1:] for row in rows if name in (row[0], "all")]
+        sure = [row for row in own if row[1] >= 0.9]
+        kept = [row for row in sure if row[2] == row[0] and row[3] >= 0.9]
+        assert (block["n_images"], block["n_confident"]) == (len(own), len(sure))
+        assert block["still_confident"]["value"] == sum(row[3] >= 0.9 for row in own) / len(own)
+        assert sum(block["calls"].values()) == len(own)
+        if sure:
+            assert block["keeps_confident_call"]["value"] == len(kept) / len(sure)
+        else:
+            assert block["keeps_confident_call"] is None
+            assert "no call reaches 0.9" in block["keeps_confident_call_reason"]
+
+
+def many(n_kept, n_lost, n_unsure=0):
+    """Calls of which so many are kept, lost, or were never sure."""
+    before = make_calls(*[("basophil", 0.99)] * (n_kept + n_lost), *[("basophil", 0.5)] * n_unsure)
+    after = make_calls(*[("basophil", 0.99)] * n_kept, *[("basophil", 0.3)] * (n_lost + n_unsure))
+    return before, after
+
+
+@pytest.mark.parametrize(
+    ("n_kept", "n_lost", "flagged"),
+    [(6, 4, ["north"]), (5, 5, []), (10, 0, ["north"]), (0, 10, [])],
+)
+def test_a_hospital_is_flagged_where_most_confident_calls_survive(n_kept, n_lost, flagged):
+    """More than half of ten: six are enough, five are not; unsure calls do not dilute it."""
+    content = report(*many(n_kept, n_lost, 30))
+    assert content["flagged"] == flagged
+    assert "flagged_reason" not in content
+
+
+def test_few_confident_calls_flag_nobody_and_clear_nobody():
+    """Nine calls that all survive are too few to judge by, and that is said."""
+    content = report(*many(9, 0, 30))
+    assert content["flagged"] is None
+    assert content["flagged_reason"] == "no hospital has 10 confident calls"
+
+
+def test_flags_are_by_hospital():
+    """The pooled share is no flag: of three hospitals the one with the kept calls is named."""
+    before, after = many(12, 14)
+    content = report(before, after, ["west"] * 12 + ["east"] * 11 + ["north"] * 3)
+    assert content["flagged"] == ["west"]
+    assert content["by_hospital"]["north"]["keeps_confident_call"]["n"] == 3
+
+
+def test_a_model_that_never_saw_a_cell_has_nothing_to_lose():
+    """Trained on hidden cells: counts, but no share, each with its reason."""
+    before, _ = many(12, 0)
+    content = report(before, None)
+    assert content["flagged"] is None
+    assert "hide: cell" in content["flagged_reason"]
+    for block in (content["all"], content["by_hospital"]["north"]):
+        assert (block["n_images"], block["n_confident"]) == (12, 12)
+        for name in ("keeps_confident_call", "still_confident", "calls"):
+            assert block[name] is None
+            assert "hide: cell" in block[f"{name}_reason"]
+
+
+@pytest.mark.parametrize(
+    ("n_kept", "n_lost", "shown"),
+    [(20, 20, (6, 6)), (2, 20, (2, 10)), (20, 2, (10, 2)), (3, 4, (3, 4)), (0, 20, (0, 12))],
+)
+def test_half_of_the_examples_keep_their_call(n_kept, n_lost, shown):
+    """Six and six where there are enough, else more of the other; never an unsure one."""
+    before, after = many(n_kept, n_lost, 10)
+    chosen = hidden_cell.choose_examples(before, after, 0.9, 12, seed=1)
+    kept, lost = set(before.index[:n_kept]), set(before.index[n_kept : n_kept + n_lost])
+    assert len(chosen) == len(set(chosen))
+    assert (len(kept & set(chosen)), len(lost & set(chosen))) == shown
+    assert len(chosen) == sum(shown)
+    assert set(chosen[: shown[0]]) <= kept
+
+
+def test_examples_do_not_follow_the_order_of_the_rows():
+    before, after = many(20, 20)
+    chosen = hidden_cell.choose_examples(before, after, 0.9, 12, seed=1)
+    turned = hidden_cell.choose_examples(before[::-1], after[::-1], 0.9, 12, seed=1)
+    assert turned == chosen
+    assert hidden_cell.choose_examples(before, after, 0.9, 12, seed=2) != chosen
+    assert chosen[:6] != sorted(before.index)[:6]
