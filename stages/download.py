@@ -1,4 +1,4 @@
-"""download: fetch and verify one hospital's archives. hospitals.yaml -> data/raw/<hospital>/."""
+"""download: fetch and verify one hospital's archives. hospitals.yaml -> data/raw, data/about."""
 
 import logging
 from pathlib import Path
@@ -7,24 +7,29 @@ from pydantic import ValidationError
 
 from stages.core.errors import HospitalError, run_stage
 from stages.core.settings import explain
-from stages.core.store import replace_folder
-from stages.datasets import fetching, hospitals, packing
+from stages.core.store import replace_folder, write_json
+from stages.datasets import contents, fetching, hospitals, packing
 from stages.simulation import cohorts
 
 log = logging.getLogger(__name__)
 
 
 def main(hospital: str) -> None:
-    """Write data/raw/<hospital>/: the archives, and about.json with licence and checksums."""
+    """Write data/raw/<hospital>/, its archives and contents.json, and data/about/<hospital>.json.
+
+    The archives stay apart from licence and citation, a correction of which reruns nothing.
+    """
     block = hospitals.load(hospital)
-    with replace_folder(Path("data/raw") / hospital) as folder:
+    raw = Path("data/raw") / hospital
+    contents.require_own(raw)
+    with replace_folder(raw) as folder:
         if block.simulated is not None:
             cohorts.publish(_read_spec(block, hospital), hospital, folder / f"{hospital}.zip")
         else:
-            _collect(block, hospital, folder)
-        fetching.write_about(block, folder)
-        n_bytes = sum(path.stat().st_size for path in folder.iterdir())
-    log.info("download: %s, %d bytes", hospital, n_bytes)
+            _collect(block, hospital, raw, folder)
+        written = contents.write(block, folder).archives
+    write_json(Path("data/about") / f"{hospital}.json", fetching.describe(block))
+    log.info("download: %s, %d bytes", hospital, sum(one.bytes for one in written))
 
 
 def _read_spec(block: hospitals.Hospital, hospital: str) -> cohorts.SmearSpec:
@@ -35,11 +40,13 @@ def _read_spec(block: hospitals.Hospital, hospital: str) -> cohorts.SmearSpec:
         raise HospitalError(f"{hospitals.HOSPITALS_FILE}, {hospital}.simulated.{text}") from None
 
 
-def _collect(block: hospitals.Hospital, hospital: str, folder: Path) -> None:
+def _collect(block: hospitals.Hospital, hospital: str, before: Path, folder: Path) -> None:
     source = fetching.find_source(block, hospital)
     if source is None:
         for archive in block.archives:
-            fetching.fetch_archive(archive, folder / archive.name)
+            target = folder / archive.name
+            if not fetching.reuse(before / archive.name, archive, target):
+                fetching.fetch_archive(archive, target)
     elif files := fetching.list_published(source, block.archives):
         fetching.copy_published(files, block.archives, folder)
     else:

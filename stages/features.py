@@ -1,4 +1,4 @@
-"""features: each view of each picture as a vector. images, quality -> features."""
+"""features: each plain view of each picture as a vector. images, quality -> features."""
 
 import logging
 from itertools import islice
@@ -15,25 +15,25 @@ log = logging.getLogger(__name__)
 
 def main(hospital: str) -> None:
     """Write data/features and metrics/features of one hospital."""
-    rule = params.load("inputs", "features", "seed", "weights_dir")
+    rule = params.load("inputs", "features", "weights_dir")
     wanted = rule.features
     backend.use_one_thread_an_operation()
     network = backbones.load_extractor(
         wanted.backbone, wanted.size, wanted.layers, rule.weights_dir
     )
     n_views = n_features = 0
-    embedded = views.embed_pictures(network, hospital, rule)
+    embedded = views.embed_pictures(network, hospital, rule.inputs, wanted.size)
     rows = ({"image_id": i, "view": view, "vector": vector} for i, view, vector in embedded)
     with FEATURES.writer(hospital) as append:
         while group := list(islice(rows, ROW_GROUP)):
             append(group)
             n_views, n_features = n_views + len(group), len(group[0]["vector"])
-    n_images = n_views // views.count_views(rule)
+    n_images = n_views // len(rule.inputs.white_balance)
     metrics = {
         "n_images": n_images,
         "n_views": n_views,
         "n_features": n_features,
-        "backbone": rule.features.backbone,
+        "backbone": wanted.backbone,
     }
     write_metrics("features", metrics, hospital)
     log.info("features: %s %d pictures, %d views of %d", hospital, n_images, n_views, n_features)

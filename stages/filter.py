@@ -14,8 +14,9 @@ from stages.core.parallel import map_ordered
 from stages.core.params import FilterParams
 from stages.core.store import write_metrics
 from stages.core.tables import IMAGES, REJECTED, ROW_GROUP
-from stages.datasets import archives, filtering, hospitals, path_facts
+from stages.datasets import archives, contents, filtering, path_facts
 from stages.datasets.archives import Member
+from stages.datasets.hospitals import Layout
 from stages.images import decoding, near_duplicates
 
 log = logging.getLogger(__name__)
@@ -24,8 +25,10 @@ log = logging.getLogger(__name__)
 def main(hospital: str) -> None:
     """Write data/images/<hospital>, data/rejected/<hospital> and metrics/filter/<hospital>."""
     rule = params.load("filter").filter
-    layout = hospitals.load(hospital).layout
-    with archives.open_members(Path("data/raw") / hospital) as listed:
+    raw = Path("data/raw") / hospital
+    published = contents.read(raw)
+    layout = published.layout
+    with archives.open_members(raw) as listed:
         members = {member.path: member for member in reversed(listed)}
         paths = [member.path for member in listed]
         reader = path_facts.PathReader(layout, _read_tables(layout, members))
@@ -34,11 +37,12 @@ def main(hospital: str) -> None:
         findings = map_ordered(partial(examine, rule=rule), candidates)
         kept, rejected = filtering.judge(heaps, findings)
         filtering.require_kept(hospital, len(kept), rejected)
+        filtering.require_parts(hospital, layout, [one for one, _ in kept])
         pictures = filtering.mark(
             kept, reader, partial(near_duplicates.group_twins, max_bits=rule.twin_bits)
         )
         with IMAGES.writer(hospital) as append:
-            for rows in _rows_with_bytes(hospital, pictures, members):
+            for rows in _rows_with_bytes(hospital, pictures, members, published):
                 append(rows)
     with REJECTED.writer(hospital) as append:
         append([{"hospital": hospital, **vars(one)} for one in rejected])
@@ -67,7 +71,7 @@ def examine(member: Member, rule: FilterParams) -> filtering.Finding:
     )
 
 
-def _read_tables(layout: hospitals.Layout, members: Mapping[str, Member]) -> dict[str, bytes]:
+def _read_tables(layout: Layout, members: Mapping[str, Member]) -> dict[str, bytes]:
     tables = [path for path in members if path_facts.is_table_member(layout, path)]
     try:
         return {path: archives.read_member(members[path]) for path in tables}
@@ -79,14 +83,17 @@ def _read_tables(layout: hospitals.Layout, members: Mapping[str, Member]) -> dic
 
 
 def _rows_with_bytes(
-    hospital: str, pictures: Sequence[filtering.Marked], members: Mapping[str, Member]
+    hospital: str,
+    pictures: Sequence[filtering.Marked],
+    members: Mapping[str, Member],
+    published: contents.Contents,
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield rows of the table, with the publisher's bytes, one row group in memory at a time."""
     source = iter(pictures)
     while batch := list(islice(source, ROW_GROUP)):
         yield [
             {
-                **filtering.to_row(hospital, one),
+                **filtering.to_row(hospital, one, published),
                 "bytes": archives.read_member(members[one.candidate.path]),
                 "mask": _read_mask(one.candidate.mask_path, members),
             }

@@ -14,10 +14,11 @@ from stages.splits import grouping
 
 COLUMNS = [
     "image_id", "hospital", "published_label", "patient", "slide", "field", "diagnosis",
-    "official_part", "expert_1", "expert_2", "twin_group", "pixel_sha256",
+    "official_part", "official_side", "simulated", "expert_1", "expert_2", "twin_group",
+    "pixel_sha256",
 ]  # fmt: skip
 
-UNUSED = ["field", "diagnosis", "expert_1", "expert_2", "twin_group", "pixel_sha256"]
+UNUSED = ["field", "diagnosis", "simulated", "expert_1", "expert_2", "twin_group", "pixel_sha256"]
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ def main() -> None:
         taxonomy.check_counts(hospital, observed, label_map, partial=hospital in rule.partial)
         labelled = harmonising.label_images(hospital, pictures, label_map, chosen)
         remarks[hospital] = {
+            "simulated": bool(pictures["simulated"].any()),
             "unused_map_rows": harmonising.list_unused(observed, label_map),
             "coarse": harmonising.count_coarse(labelled["cell_type"], chosen),
             **expert_agreement.compare_experts(pictures, label_map, chosen),

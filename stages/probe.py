@@ -1,18 +1,16 @@
 """probe: what tells class and hospital besides the cell. images, split -> metrics/probe."""
 
 import logging
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from stages.core import parallel, params
-from stages.core.errors import TableError, name_some, run_stage
+from stages.core.errors import run_stage
 from stages.core.params import InputsParams
 from stages.core.store import write_csv, write_metrics
-from stages.core.tables import IMAGES, QUALITY, SPLIT
-from stages.inputs import preparation, reading
+from stages.inputs import reading
 from stages.shortcuts import contingency, measures, probing, shortcut_scores
 from stages.splits import leaks
 
@@ -20,8 +18,7 @@ log = logging.getLogger(__name__)
 
 PLOTS = Path("metrics/probe")
 LEARNT = ("train", "valid")
-
-Work = tuple[str, bytes, preparation.Geometry]
+OTHERS = ("test", "unseen")
 
 
 def main() -> None:
@@ -45,39 +42,25 @@ def main() -> None:
 
 def _read_split(hospitals: list[str]) -> pd.DataFrame:
     """Return the images of all parts; only those to learn from have their label."""
-    labelled = reading.read_split(LEARNT)
-    everyone = SPLIT.read(columns=["image_id", "hospital", "group", "part"])
-    others = everyone[~everyone["part"].isin([*LEARNT, "left_out"])]
-    images = pd.concat([labelled, others.assign(label=None)], ignore_index=True)
-    return images[images["hospital"].isin(hospitals)].drop(columns="part")
+    columns = ["image_id", "hospital", "group"]
+    learnt = reading.read_split(hospitals, LEARNT, [*columns, "label"])
+    others = reading.read_split(hospitals, OTHERS, columns)
+    return pd.concat([learnt, others.assign(label=None)], ignore_index=True)
 
 
 def _measure(images: pd.DataFrame, rule: InputsParams) -> pd.DataFrame:
     """Measure the images in one pass; one row each, by image_id."""
-    work = _stream(images, rule)
+    work = (
+        picture
+        for hospital, own in images.groupby("hospital", sort=True)
+        for picture in reading.stream_pictures(str(hospital), rule, set(own["image_id"]))
+    )
     rows = list(parallel.map_ordered(partial(_measure_image, rule=rule), work))
-    measured = pd.DataFrame([row for _, row in rows], index=[image_id for image_id, _ in rows])
-    missing = sorted(set(images["image_id"]) - set(measured.index))
-    if missing:
-        raise TableError(
-            f"data/images or data/quality: no row of {len(missing)} images of data/split.parquet "
-            f"({name_some(missing)}). Run 'uv run dvc repro', which brings the tables into step."
-        )
-    return measured
+    return pd.DataFrame([row for _, row in rows], index=[image_id for image_id, _ in rows])
 
 
-def _stream(images: pd.DataFrame, rule: InputsParams) -> Iterator[Work]:
-    for hospital, own in images.groupby("hospital"):
-        wanted = set(own["image_id"])
-        geometries = preparation.geometries(QUALITY.read(str(hospital)), rule)
-        for row in IMAGES.stream(str(hospital), ["image_id", "bytes"]):
-            image_id = row["image_id"]
-            if image_id in wanted and image_id in geometries:
-                yield image_id, row["bytes"], geometries[image_id]
-
-
-def _measure_image(work: Work, rule: InputsParams) -> tuple[str, dict[str, float]]:
-    image_id, content, geometry = work
+def _measure_image(picture: reading.Picture, rule: InputsParams) -> tuple[str, dict[str, float]]:
+    image_id, content, geometry = picture
     return image_id, measures.measure(content, geometry, rule)
 
 

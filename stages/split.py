@@ -1,29 +1,28 @@
 """split: decide which images train, tune and test. labels -> split, metrics/split.json."""
 
 import logging
-from collections.abc import Mapping
 from functools import partial
 
 from stages.core import params
 from stages.core.errors import run_stage
 from stages.core.store import write_metrics
 from stages.core.tables import IMAGES, LABELS, SPLIT
-from stages.datasets import hospitals
 from stages.images import near_duplicates
 from stages.splits import leaks, split_report, splitting
 
 COLUMNS = [
-    "image_id", "hospital", "label", "patient", "slide", "group", "official_part", "keep",
+    "image_id", "hospital", "label", "patient", "slide", "group", "official_part",
+    "official_side", "keep",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Write data/split.parquet and metrics/split.json."""
+    """Write data/split and metrics/split.json."""
     rule = params.load("hospitals", "split", "filter", "seed")
     labels = LABELS.read(columns=COLUMNS)
-    plans = splitting.plan_hospitals(rule.split, _read_official_parts(rule.split))
+    plans = splitting.plan_hospitals(rule.split, splitting.list_official(labels, rule.split))
     hashes = IMAGES.read_all(rule.hospitals, ["image_id", "phash"])
     images = labels[labels["keep"]].merge(hashes, on="image_id", validate="one_to_one")
     placed = splitting.assign_parts(images, plans, rule.seed)
@@ -34,15 +33,11 @@ def main() -> None:
         images[placed.columns] = splitting.leave_out_twins(images)
     splitting.require_trainable(images, rule.hospitals, plans)
     metrics = split_report.report(images, rule.split, plans)
-    SPLIT.write(images[SPLIT.schema.names])
+    for hospital in rule.hospitals:
+        own = images[images["hospital"] == hospital]
+        SPLIT.write(own[SPLIT.schema.names], hospital)
     write_metrics("split", metrics)
     log.info("split: %s", metrics["n_by_part"])
-
-
-def _read_official_parts(rule: params.SplitParams) -> Mapping[str, Mapping[str, str]]:
-    if rule.method not in splitting.PUBLISHED:
-        return {}
-    return {name: hospitals.load(name).layout.official_parts for name in rule.train_hospitals}
 
 
 if __name__ == "__main__":

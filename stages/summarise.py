@@ -5,7 +5,6 @@ import sys
 from stages.core import params
 from stages.core.errors import run_stage
 from stages.core.store import read_metrics, write_metrics
-from stages.datasets import hospitals
 from stages.evaluation import scoreboard, summary
 
 
@@ -14,7 +13,7 @@ def main() -> None:
     rule = params.load("hospitals")
     evaluation, probe = read_metrics("evaluate"), read_metrics("probe")
     labels = read_metrics("harmonise")["by_hospital"]
-    simulated = [name for name in rule.hospitals if hospitals.load(name).simulated is not None]
+    simulated = [name for name in rule.hospitals if labels[name]["simulated"]]
     picked = summary.summarise(
         evaluation, read_metrics("split"), probe, read_metrics("cover"), simulated
     )

@@ -1,17 +1,17 @@
-"""suspects: name labels that are probably wrong. features, split -> suspects, metrics/suspects."""
+"""suspects: name labels that are probably wrong. training -> suspects, metrics/suspects."""
 
 import logging
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from stages.core import params
 from stages.core.errors import run_stage
 from stages.core.settings import seed_for
 from stages.core.store import write_bytes, write_metrics
-from stages.core.tables import IMAGES, SPLIT, SUSPECTS
+from stages.core.tables import SUSPECTS, TRAINING, VECTORS
 from stages.images import contact_sheets, decoding
-from stages.inputs import reading
 from stages.labels import label_errors
 from stages.splits import grouping
 
@@ -23,13 +23,11 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Write data/suspects.parquet, metrics/suspects.json and a sheet of the first suspects."""
-    rule = params.load("hospitals", "seed")
+    rule = params.load("seed")
     images = _read_images()
-    hospitals = [name for name in rule.hospitals if (images["hospital"] == name).any()]
-    views = reading.read_features(hospitals, images["image_id"], plain_only=True)
-    features = label_errors.average_views(views.image_ids, views.x)
-    seed = seed_for(rule.seed, "suspects")
-    verdicts = label_errors.predict_out_of_fold(features, images, seed)
+    vectors = VECTORS.read().set_index("image_id")["vector"]
+    features = pd.DataFrame(np.stack(vectors.tolist()).astype(np.float64), index=vectors.index)
+    verdicts = label_errors.predict_out_of_fold(features, images, seed_for(rule.seed, "suspects"))
     suspects = label_errors.find_suspects(verdicts, images)
     content = label_errors.report(verdicts, suspects, images)
     SUSPECTS.write(suspects)
@@ -45,9 +43,7 @@ def _read_images() -> pd.DataFrame:
 
     Twins of two hospitals may both train, each in a group of its own hospital.
     """
-    images = reading.read_split(["train", "valid"])
-    twins = SPLIT.read(columns=["image_id", "twin_group"])
-    images = images.merge(twins, on="image_id")
+    images = TRAINING.read(columns=["image_id", "hospital", "label", "group", "twin_group"])
     joined = grouping.join_by(len(images), [images["group"], images["twin_group"]])
     return images.assign(group=joined)
 
@@ -55,14 +51,12 @@ def _read_images() -> pd.DataFrame:
 def _draw_sheet(suspects: pd.DataFrame) -> bytes:
     """Return the first suspects as a contact sheet, with both classes below each."""
     if suspects.empty:
-        return contact_sheets.encode_sheet(
-            [contact_sheets.caption(None, ["no label is suspected"])]
-        )
+        tile = contact_sheets.caption(None, ["no label is suspected"])
+        return contact_sheets.encode_sheet([tile])
+    wanted = set(suspects["image_id"])
     pixels = {
         row["image_id"]: decoding.decode(row["bytes"]).rgb
-        for hospital in sorted(set(suspects["hospital"]))
-        for row in IMAGES.stream(hospital, ["image_id", "bytes"])
-        if row["image_id"] in set(suspects["image_id"])
+        for row in TRAINING.stream(columns=["image_id", "bytes"], wanted=wanted)
     }
     return contact_sheets.encode_sheet(
         [

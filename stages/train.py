@@ -1,6 +1,7 @@
-"""train: learn the chosen recipe. split, features or images -> data/model/, metrics/train.json."""
+"""train: learn the chosen recipe. recipe.json, training -> data/model/, metrics/train.json."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ import pandas as pd
 from stages.core import params, store
 from stages.core.errors import run_stage
 from stages.core.settings import seed_for
+from stages.core.tables import TRAINING
 from stages.inputs import reading
 from stages.models import backbones, recipes, rows, trained
-from stages.models.recipes import AnyRecipe, CascadeRecipe, EnsembleRecipe, NetworkRecipe
+from stages.models.recipes import AnyRecipe
+from stages.models.rows import Rows
 from stages.training import fitting
 
+RECIPE = Path("data/recipe.json")
 MODEL_FOLDER = Path("data/model")
 PARTIAL_FOLDER = Path("data/model.partial")  # what a killed training has reached
 HISTORY_FILE = Path("metrics/train/history.csv")
@@ -23,31 +27,30 @@ EPOCHS_FILE = Path("metrics/timing/train_epochs.csv")
 
 def main() -> None:
     """Train, and keep the weights with what was seen on the way."""
-    chosen = params.load("hospitals", "inputs", "model", "models", "seed", "weights_dir")
-    recipe, rule = recipes.choose(chosen.model, chosen.models), chosen.inputs
-    split = reading.read_split(["train", "valid"]).set_index("image_id")
-    parts = {part: split[split["part"] == part] for part in ("train", "valid")}
+    chosen = params.load("inputs", "seed", "weights_dir")
+    recipe = recipes.read(RECIPE)
+    images = TRAINING.read(columns=["image_id", "label", "part"]).set_index("image_id")
+    labels = {part: images.loc[images["part"] == part, "label"] for part in ("train", "valid")}
     read = {
-        part: rows.read(recipe, _origins(of, chosen.hospitals), of.index, rule, part == "valid")
-        for part, of in parts.items()
+        part: rows.read(
+            recipe, partial(reading.stream_training, part), chosen.inputs, part == "valid"
+        )
+        for part in labels
     }
-    found = fitting.fit(
-        recipe,
-        read["train"],
-        read["valid"],
-        split["label"],
-        sorted(set(parts["train"]["label"])),
-        rule,
+    task = fitting.Task(
+        sorted(set(labels["train"])),
+        chosen.inputs,
         seed_for(chosen.seed, "train"),
         chosen.weights_dir,
         PARTIAL_FOLDER,
     )
+    found = fitting.fit(recipe, read["train"], read["valid"], images["label"], task)
     with store.replace_folder(MODEL_FOLDER) as folder:
         trained.save(found.model, folder)
     shutil.rmtree(PARTIAL_FOLDER, ignore_errors=True)
     store.write_csv(HISTORY_FILE, found.history)
     store.write_csv(EPOCHS_FILE, pd.DataFrame({"seconds": found.seconds}))
-    content = _describe(found, parts, read)
+    content = _describe(found, labels, read)
     content["published_weights"] = {
         name: backbones.identify(name, chosen.weights_dir) for name in _name_published(recipe)
     }
@@ -56,33 +59,27 @@ def main() -> None:
 
 def _name_published(recipe: AnyRecipe) -> list[str]:
     """Return the backbones of a recipe that start from published weights."""
-    if isinstance(recipe, CascadeRecipe | EnsembleRecipe):
-        return sorted({name for one in recipe.members.values() for name in _name_published(one)})
-    if isinstance(recipe, NetworkRecipe) and recipe.weights != "none":
-        return [recipe.network]
-    return []
-
-
-def _origins(of: pd.DataFrame, hospitals: list[str]) -> list[str]:
-    """Return the hospitals of this experiment that some images come from."""
-    return [name for name in hospitals if (of["hospital"] == name).any()]
+    return sorted({name for one in recipe.singles.values() for name in one.published})
 
 
 def _describe(
-    found: fitting.Training, parts: dict[str, pd.DataFrame], read: dict[str, Any]
+    found: fitting.Training, labels: dict[str, pd.Series], read: dict[str, Rows]
 ) -> dict[str, Any]:
     """Count, and score the kept weights on the plain views: the same weights for both parts."""
     model = found.model
-    judged = {part: reading.sample(reading.plain(read[part]), JUDGED_IMAGES) for part in parts}
+    judged = {
+        part: rows.apply(lambda one: reading.sample(reading.plain(one), JUDGED_IMAGES), read[part])
+        for part in labels
+    }
     content: dict[str, Any] = {
         "accuracy": {
-            part: trained.accuracy(model, judged[part], of["label"]) for part, of in parts.items()
+            part: trained.accuracy(model, judged[part], of) for part, of in labels.items()
         },
-        "n_judged": {part: min(len(of), JUDGED_IMAGES) for part, of in parts.items()},
+        "n_judged": {part: min(len(of), JUDGED_IMAGES) for part, of in labels.items()},
         "epochs_run": len(found.history),
         "n_images": {
-            part: {name: int((of["label"] == name).sum()) for name in model.classes}
-            for part, of in parts.items()
+            part: {name: int((of == name).sum()) for name in model.classes}
+            for part, of in labels.items()
         },
         "n_weights": model.n_weights,
         "steps": found.steps,

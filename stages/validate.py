@@ -29,7 +29,7 @@ def main() -> None:
             hospitals, expectations.columns_to_check(tables.QUALITY)
         ),
         "labels": tables.LABELS.read(),
-        "split": tables.SPLIT.read(),
+        "split": tables.SPLIT.read_all(hospitals),
     }
     frames |= cross_table_checks.derive_frames(frames, store.read_metrics("split"))
     not_checked = cross_table_checks.ONE_SIDED if rule.split.method in leaks.LEAKY else ()

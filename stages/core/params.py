@@ -50,12 +50,11 @@ class InputsParams(Group):
 
 
 class FeaturesParams(Group):
-    """Which frozen network looks at the prepared input, and how often."""
+    """Which frozen network looks at the prepared input."""
 
     backbone: Name
     size: Annotated[int, Field(ge=32, le=512)]
     layers: Annotated[list[Name], Field(min_length=1)]
-    augmented_views: Annotated[int, Field(ge=0, le=50)]
 
 
 class SplitParams(Group):

@@ -1,6 +1,6 @@
 """The data dictionary: every table's path, what one row is, its key, its columns and units."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,12 +85,25 @@ class Table:
         return pd.concat(frames, ignore_index=True)
 
     def stream(
-        self, hospital: str | None = None, columns: Sequence[str] | None = None
+        self,
+        hospital: str | None = None,
+        columns: Sequence[str] | None = None,
+        wanted: Collection[str] | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Yield the rows as dicts, one row group in memory at a time; errors as `read`."""
+        """Yield the rows as dicts, one row group in memory at a time; errors as `read`.
+
+        With `wanted`, only the rows of those image_ids; groups without any are not read.
+        """
         with self._open(hospital) as file:
-            for batch in file.iter_batches(ROW_GROUP, columns=list(columns) if columns else None):
-                yield from batch.to_pylist()
+            for place in range(file.num_row_groups):
+                keep = None
+                if wanted is not None:
+                    ids = file.read_row_group(place, ["image_id"]).column("image_id").to_pylist()
+                    keep = [image_id in wanted for image_id in ids]
+                    if not any(keep):
+                        continue
+                group = file.read_row_group(place, list(columns) if columns else None)
+                yield from (group if keep is None else group.filter(pa.array(keep))).to_pylist()
 
     def _open(self, hospital: str | None) -> pq.ParquetFile:
         path = self.at(hospital)
@@ -208,6 +221,8 @@ IMAGES = Table(
             column("field", pa.string(), "field of view on the slide; null: not published"),
             column("diagnosis", pa.string(), "of the patient; null: not published"),
             column("official_part", pa.string(), "the publisher's own part or cohort; null: none"),
+            column("official_side", pa.string(), "which of our parts that is; null: none of them"),
+            _required("simulated", pa.bool_(), "drawn by us"),
             column("expert_1", pa.string(), "published label by one expert; null: not given"),
             column("expert_2", pa.string(), "published label by another; null: not given"),
             _required("sha256", pa.string(), "of the file"),
@@ -323,6 +338,7 @@ LABELS = Table(
                 "what makes the group: patient, slide, field, twins or image",
             ),
             column("official_part", pa.string(), "the publisher's own part or cohort; null: none"),
+            column("official_side", pa.string(), "which of our parts that is; null: none of them"),
             _required("keep", pa.bool_(), "takes part in the experiment"),
             column("drop_reason", pa.string(), "why not; null: kept"),
         ]
@@ -330,7 +346,7 @@ LABELS = Table(
 )
 
 SPLIT = Table(
-    "data/split.parquet",
+    "data/split/{hospital}.parquet",
     "one kept picture",
     ("image_id",),
     pa.schema(
@@ -353,8 +369,44 @@ FEATURES = Table(
     pa.schema(
         [
             IMAGE_ID,
-            _required("view", pa.string(), "colour correction, and augmented_<n> where augmented"),
+            _required("view", pa.string(), "colour correction"),
             _required("vector", pa.list_(pa.float32()), "the backbone's averaged activations"),
+        ]
+    ),
+)
+
+TRAINING = Table(
+    "data/training/pictures.parquet",
+    "one picture to learn from or to validate on",
+    ("image_id",),
+    pa.schema(
+        [
+            IMAGE_ID,
+            HOSPITAL,
+            _required("label", pa.string(), "class in the chosen taxonomy"),
+            _required("group", pa.string(), "pictures that stand on one side"),
+            _required("twin_group", pa.string(), "near twins, across hospitals too"),
+            _required("part", pa.string(), "train or valid"),
+            _required("bytes", pa.binary(), "the file as published"),
+            column("centre_x", pa.float64(), "middle of the crop; null: of the picture", "px"),
+            column("centre_y", pa.float64(), "middle of the crop; null: of the picture", "px"),
+            column("radius", pa.float64(), "of a cell, as inputs.scale says; null: unknown", "px"),
+            _required("white_r", pa.float64(), "background, red", "0..255"),
+            _required("white_g", pa.float64(), "background, green", "0..255"),
+            _required("white_b", pa.float64(), "background, blue", "0..255"),
+            column("cell_mask", pa.binary(), "as in quality; null: no cell was found"),
+        ]
+    ),
+)
+
+VECTORS = Table(
+    "data/training/vectors.parquet",
+    "one picture of the table of pictures",
+    ("image_id",),
+    pa.schema(
+        [
+            IMAGE_ID,
+            _required("vector", pa.list_(pa.float32()), "mean of its views in features"),
         ]
     ),
 )
@@ -377,15 +429,14 @@ SUSPECTS = Table(
 )
 
 PREDICTIONS = Table(
-    "data/predictions.parquet",
-    "one picture of a test part",
+    "data/predictions/{hospital}.parquet",
+    "one picture of a test part; its truth stands in the split",
     ("image_id",),
     pa.schema(
         [
             IMAGE_ID,
             HOSPITAL,
             _required("part", pa.string(), "test or unseen"),
-            _required("label", pa.string(), "the truth"),
             _required("predicted", pa.string(), "the class of highest probability"),
         ]
     ),

@@ -20,8 +20,8 @@ from typing import IO, Any
 import numpy as np
 
 from stages.core.errors import ArchiveError, ImageError
+from stages.datasets import contents
 
-ABOUT_FILE = "about.json"  # ours, written beside the archives by download
 ZIP_ENDINGS = (".zip",)
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 NPZ_ENDINGS = (".npz",)
@@ -109,7 +109,7 @@ def open_members(folder: Path) -> Iterator[list[Member]]:
         members = [
             member
             for path in sorted(folder.iterdir(), key=lambda path: path.name)
-            if path.is_file() and path.name != ABOUT_FILE
+            if path.is_file() and path.name != contents.FILE
             for member in _list_archive(path, scratch)
         ]
         opened = [inner for member in members for inner in _open_inner(member, scratch)]

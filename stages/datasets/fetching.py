@@ -20,12 +20,11 @@ from tqdm import tqdm
 
 from stages.core import store
 from stages.core.errors import DownloadError
-from stages.core.store import write_json
+from stages.datasets.contents import checksum
 from stages.datasets.hospitals import PICTURE_ENDINGS, Archive, Hospital
 
 log = logging.getLogger(__name__)
 
-ABOUT_FILE = "about.json"
 ARCHIVE_ENDINGS = (".zip", ".rar", ".7z", ".npz", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 MIRROR_VARIABLE = "SMEARFLOW_MIRROR"
@@ -71,7 +70,7 @@ def find_source(hospital: Hospital, name: str) -> Path | None:
     Raises
     ------
     DownloadError
-        The mirror or the folder does not exist.
+        The mirror or the folder does not exist, or lies where the pipeline writes.
     """
     mirror = mirror_folder()
     if mirror is not None:
@@ -87,6 +86,7 @@ def find_source(hospital: Hospital, name: str) -> Path | None:
             f"there is no folder {folder}. Correct folder: of {name!r} in data/hospitals.yaml; "
             "it is relative to the project's top folder."
         )
+    _require_outside(folder, f"folder: of {name!r} in data/hospitals.yaml")
     return folder
 
 
@@ -124,20 +124,41 @@ def copy_published(files: Sequence[Path], declared: Sequence[Archive], folder: P
         log.info("download: %s was copied from the mirror", path.name)
 
 
-def write_about(hospital: Hospital, folder: Path) -> None:
-    """Write title, licence, citation and checksums beside the archives, as ``about.json``."""
-    archives = [
-        {"name": path.name, "bytes": path.stat().st_size, "sha256": checksum(path, "sha256")}
-        for path in sorted(folder.iterdir(), key=lambda path: path.name)
-    ]
-    about = {
+def describe(hospital: Hospital) -> dict[str, str | None]:
+    """Return what whoever uses the pictures has to know: whose they are, and how to name them."""
+    return {
         "title": hospital.title,
         "licence": hospital.licence,
         "citation": hospital.citation,
         "page": hospital.page,
-        "archives": archives,
     }
-    write_json(folder / ABOUT_FILE, about)
+
+
+def reuse(before: Path, archive: Archive, target: Path) -> bool:
+    """Take an archive over from an earlier download, where it is the declared one.
+
+    Parameters
+    ----------
+    before : pathlib.Path
+        The archive as it lay in ``data/raw/<hospital>``; it stays there.
+    archive : Archive
+        Without a sha256 nothing is taken over.
+    target : pathlib.Path
+
+    Returns
+    -------
+    bool
+        Whether `target` was made.
+    """
+    if archive.sha256 is None or not before.is_file():
+        return False
+    if checksum(before, "sha256") != archive.sha256:
+        return False
+    try:
+        os.link(before, target)
+    except OSError:  # a file system without links
+        _copy(before, target)
+    return True
 
 
 def mirror_folder() -> Path | None:
@@ -146,7 +167,7 @@ def mirror_folder() -> Path | None:
     Raises
     ------
     DownloadError
-        The folder does not exist.
+        The folder does not exist, or lies where the pipeline writes.
     """
     text = os.environ.get(MIRROR_VARIABLE)
     if not text:
@@ -157,6 +178,7 @@ def mirror_folder() -> Path | None:
             f"{MIRROR_VARIABLE} is {text!r}, but there is no folder {folder}. Correct the "
             "variable, or unset it to use the addresses in data/hospitals.yaml."
         )
+    _require_outside(folder, MIRROR_VARIABLE)
     return folder
 
 
@@ -215,10 +237,16 @@ def verify(path: Path, archive: Archive, origin: str) -> None:
             )
 
 
-def checksum(path: Path, algorithm: str) -> str:
-    """Return the checksum of a file in hexadecimal; `algorithm` is of `hashlib`."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, algorithm).hexdigest()
+def _require_outside(source: Path, what: str) -> None:
+    """Refuse pictures inside of data/, which a run or a checkout may replace."""
+    for root in (store.project_root(), Path.cwd()):
+        data = (root / "data").resolve()
+        if source.resolve().is_relative_to(data):
+            raise DownloadError(
+                f"{what} is {source}, inside the project's data/, where the pipeline writes and "
+                "DVC may delete. Nothing was changed. Move the pictures to a folder outside of "
+                "data/, and name that one."
+            )
 
 
 def _fetch_url(url: str, partial: Path, archive: Archive) -> None:
@@ -227,6 +255,7 @@ def _fetch_url(url: str, partial: Path, archive: Archive) -> None:
         source = store.resolve(url2pathname(urlsplit(url).path))
         if not source.is_file():
             raise _Fault(f"there is no file {source}")
+        _require_outside(source, "a file:// address")
         _copy(source, partial)
         return
     if scheme not in ("http", "https"):
@@ -250,7 +279,7 @@ def _fetch_url(url: str, partial: Path, archive: Archive) -> None:
 def _partial_file(url: str) -> Iterator[Path]:
     """Give the file that collects what was fetched of an address, kept when a run is killed.
 
-    It lies outside of ``data/raw``, which DVC clears before a run. Two runs at one time (two
+    It lies outside of ``data/raw``, which is replaced as a whole. Two runs at one time (two
     hospitals of one archive, two queued experiments) must not write to one file: the second gets
     one of its own, and cannot go on where a killed run stopped.
     """

@@ -11,6 +11,7 @@ import numpy as np
 
 from stages.core.errors import HospitalError, TableError, name_some
 from stages.core.tables import REASONS
+from stages.datasets.contents import Contents
 from stages.datasets.hospitals import HOSPITALS_FILE, Layout
 from stages.datasets.path_facts import Facts, PathReader, is_hidden, is_table_member
 
@@ -232,7 +233,7 @@ def mark(
     return marked
 
 
-def to_row(hospital: str, one: Marked) -> dict[str, object]:
+def to_row(hospital: str, one: Marked, published: Contents) -> dict[str, object]:
     """Return a row of the table ``images``, without the publisher's bytes."""
     facts = one.candidate.facts
     return {
@@ -245,6 +246,8 @@ def to_row(hospital: str, one: Marked) -> dict[str, object]:
         "field": facts.field,
         "diagnosis": facts.diagnosis,
         "official_part": facts.official_part,
+        "official_side": published.layout.official_parts.get(facts.official_part or ""),
+        "simulated": published.simulated,
         "expert_1": facts.expert_1,
         "expert_2": facts.expert_2,
         **vars(one.seen),
@@ -324,6 +327,24 @@ def require_kept(hospital: str, n_kept: int, rejected: Sequence[Rejected]) -> No
         f"{examples}. Correct layout.image of {hospital} in {HOSPITALS_FILE}, or min_side and "
         "max_side of filter in params.yaml, or give the pictures themselves."
     )
+
+
+def require_parts(hospital: str, layout: Layout, kept: Sequence[Candidate]) -> None:
+    """Stop where the layout names the publisher's parts, and no picture is of one of them.
+
+    Raises
+    ------
+    HospitalError
+        With the parts that the pictures name.
+    """
+    found = {one.facts.official_part for one in kept}
+    if layout.official_parts and not found & set(layout.official_parts):
+        told = ", ".join(sorted(filter(None, found))) or "no part"
+        raise HospitalError(
+            f"{hospital}: layout.official_parts in {HOSPITALS_FILE} names "
+            f"{', '.join(layout.official_parts)}; its pictures name {told}. Correct "
+            "official_parts, or the group official_part of layout.image."
+        )
 
 
 def _no_image(hospital: str, path: str, detail: str) -> Rejected:

@@ -1,11 +1,12 @@
-"""Which images are scored, and what the model calls them and their patients."""
+"""Which images are scored, and what the model called them and their patients."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from stages.core.errors import ModelError, SplitError, TableError, name_some
+from stages.core.errors import SplitError, TableError, name_some
+from stages.core.tables import PREDICTIONS
 
 SCORED_PARTS = ("test", "unseen")
 
@@ -36,13 +37,13 @@ def choose_scored(split: pd.DataFrame, hospitals: Sequence[str]) -> pd.DataFrame
     empty = sorted(set(hospitals) - set(used))
     if empty:
         raise SplitError(
-            f"data/split.parquet has no training, test or unseen image of {name_some(empty)}, so "
+            f"data/split has no training, test or unseen image of {name_some(empty)}, so "
             "nothing can be said of that hospital. Check that the taxonomy keeps some of its "
             "labels, or take it out of hospitals."
         )
     if chosen.empty:
         raise SplitError(
-            "data/split.parquet has no test or unseen image, so there is nothing to score. Add a "
+            "data/split has no test or unseen image, so there is nothing to score. Add a "
             "hospital to hospitals that is not in split.train_hospitals, or hold images back: "
             "raise split.test, with a split.method other than leave_hospitals_out."
         )
@@ -75,51 +76,60 @@ def _commonest(labels: pd.Series) -> str:
     return str(counts.index[int(np.argmax(counts.to_numpy()))])
 
 
-def name_predicted(
-    chosen: pd.DataFrame, probabilities: pd.DataFrame, classes: Sequence[str]
-) -> pd.DataFrame:
-    """Put truth, predicted class and probabilities side by side.
-
-    Parameters
-    ----------
-    chosen : pandas.DataFrame, shape (n_images, n_columns)
-        ``image_id``, ``hospital``, ``part``, ``label``.
-    probabilities : pandas.DataFrame, shape (n_predicted, n_classes)
-        By ``image_id``, in any order; columns are classes.
-    classes : sequence of str
-        All classes of the model. The first of equally probable ones is predicted.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As `tables.PREDICTIONS`, in the order of `chosen`.
+def read(hospitals: Sequence[str]) -> pd.DataFrame:
+    """Read the tables of predictions of some hospitals into one frame.
 
     Raises
     ------
     TableError
-        A picture has no probabilities.
-    ModelError
-        A probability is not a number.
+        A table is not there, or two are of different models.
     """
-    ids = list(chosen["image_id"])
-    missing = sorted(set(ids) - set(probabilities.index))
+    tables = {name: PREDICTIONS.read(name) for name in sorted(hospitals)}
+    classes = {name: name_classes(table) for name, table in tables.items()}
+    first = next(iter(classes))
+    other = next((name for name in classes if classes[name] != classes[first]), None)
+    if other is not None:
+        raise TableError(
+            f"{PREDICTIONS.at(other)} has other classes than {PREDICTIONS.at(first)}: two models "
+            "made them. Run 'uv run dvc repro', which brings them into step."
+        )
+    return pd.concat(tables.values(), ignore_index=True)
+
+
+def name_classes(predictions: pd.DataFrame) -> list[str]:
+    """Return the classes of the model that a table of predictions comes from, in its order."""
+    return [name.removeprefix("p_") for name in predictions.columns if name.startswith("p_")]
+
+
+def add_truth(predicted: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    """Put the true class beside each prediction.
+
+    Parameters
+    ----------
+    predicted : pandas.DataFrame, shape (n_predicted, n_columns)
+        As `tables.PREDICTIONS`.
+    chosen : pandas.DataFrame, shape (n_images, n_columns)
+        Of `choose_scored`: ``image_id``, ``hospital``, ``part`` and ``label``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `predicted`, with ``label``, in the order of `chosen`.
+
+    Raises
+    ------
+    TableError
+        An image has no prediction, or one of another part.
+    """
+    known = chosen[["image_id", "hospital", "part", "label"]]
+    scored = known.merge(predicted, on=["image_id", "hospital", "part"], how="left")
+    missing = sorted(scored.loc[scored["predicted"].isna(), "image_id"])
     if missing:
         raise TableError(
-            f"no prediction for {len(missing)} pictures: {name_some(missing)}. Their features are "
-            "missing; run 'uv run dvc repro', which makes them."
+            f"data/predictions has no row of {len(missing)} images ({name_some(missing)}). Run "
+            "'uv run dvc repro', which brings predictions and split into step."
         )
-    values = probabilities.loc[ids, list(classes)].to_numpy(np.float64)
-    broken = [name for name, row in zip(ids, values, strict=True) if not np.isfinite(row).all()]
-    if broken:
-        raise ModelError(
-            f"the model in data/model gives no number for {len(broken)} pictures: "
-            f"{name_some(broken)}. Its training diverged: lower models.<recipe>.learning_rate."
-        )
-    table = chosen[["image_id", "hospital", "part", "label"]].reset_index(drop=True)
-    table["predicted"] = np.asarray(classes, object)[values.argmax(axis=1)]
-    for place, name in enumerate(classes):
-        table[f"p_{name}"] = values[:, place]
-    return table
+    return scored
 
 
 def average_patients(

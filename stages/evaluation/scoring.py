@@ -103,7 +103,7 @@ def score_hospitals(
         parts = sorted(rows["part"].unique())
         if len(parts) > 1:
             raise TableError(
-                f"data/split.parquet: hospital {hospital} stands in the parts {', '.join(parts)}; "
+                f"data/split: hospital {hospital} stands in the parts {', '.join(parts)}; "
                 "a hospital either trains or is unseen. Run 'uv run dvc repro -f split'."
             )
         own_seed = seed_for(seed, "evaluate", str(hospital))

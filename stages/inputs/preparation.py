@@ -1,7 +1,9 @@
 """How a picture becomes an array, everywhere: crop at the cell's scale, colour, what is hidden."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +24,7 @@ MARGIN = 0.15  # of the cell's radius: how far beyond it `hide` keeps, or covers
 BESIDE = 4  # px beside what is seen: two for the sampler, two for the blur
 COVER = 1.25  # radius of the disc that hides a cell, in the hospital's cell radii
 NO_CHANGE = np.eye(3)
+WHITES = ("white_r", "white_g", "white_b")
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,28 @@ def geometries(quality: pd.DataFrame, rule: InputsParams) -> dict[str, Geometry]
             cell=row.cell_mask if row.has_cell else None,
         )
     return found
+
+
+def to_row(geometry: Geometry) -> dict[str, Any]:
+    """Return a geometry as columns of ``tables.TRAINING``."""
+    centre = geometry.centre or (None, None)
+    return {
+        "centre_x": centre[0],
+        "centre_y": centre[1],
+        "radius": geometry.radius,
+        **dict(zip(WHITES, geometry.white, strict=True)),
+        "cell_mask": geometry.cell,
+    }
+
+
+def from_row(row: Mapping[str, Any]) -> Geometry:
+    """Read what `to_row` gave."""
+    return Geometry(
+        centre=None if row["centre_x"] is None else (row["centre_x"], row["centre_y"]),
+        radius=row["radius"],
+        white=(row["white_r"], row["white_g"], row["white_b"]),
+        cell=row["cell_mask"],
+    )
 
 
 def prepare(

@@ -1,16 +1,13 @@
-"""Rows of features, or of prepared pixels, read for some pictures."""
+"""Pictures with their geometry, and rows of prepared pixels made of them."""
 
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from stages.core import parallel, tables
 from stages.core.errors import TableError, name_some
@@ -18,22 +15,21 @@ from stages.core.params import InputsParams
 from stages.images import decoding
 from stages.inputs import preparation
 
-AUGMENTED = "augmented"  # stands in the name of every view that is not a plain one
 MARGIN = 0.25  # of the side: surroundings for turned and smaller views; a full turn needs 0.21
 
-Work = tuple[str, bytes, preparation.Geometry]
+Picture = tuple[str, bytes, preparation.Geometry]  # image_id, file, where the cell is
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows for a network, sorted by picture and view.
+    """Rows for a network, in the order of the pictures.
 
     Attributes
     ----------
-    image_ids, views : list of str, length n_rows
-        Which view of which picture each row is.
-    x : numpy.ndarray, shape (n_rows, n_features) or (n_rows, side, side, 3)
-        Float32 features, or uint8 pixels (RGB) that lie on disk as a memory map.
+    image_ids : list of str, length n_rows
+        Which picture each row shows; one for each colour correction follow one another.
+    x : numpy.ndarray, shape (n_rows, side, side, 3)
+        Pixels, uint8, RGB, that lie on disk as a memory map.
     margin : int
         Surroundings on each side of the pixels, beyond what a network takes in.
     hidden : numpy.ndarray, same shape as `x`, optional
@@ -41,101 +37,89 @@ class Examples:
     """
 
     image_ids: list[str]
-    views: list[str]
     x: np.ndarray
     margin: int = 0
     hidden: np.ndarray | None = None
 
 
-def read_split(parts: Sequence[str]) -> pd.DataFrame:
-    """Read the rows of some parts of data/split.parquet, and of no other part.
+def read_split(
+    hospitals: Sequence[str], parts: Sequence[str], columns: Sequence[str]
+) -> pd.DataFrame:
+    """Read the rows of some parts of data/split, and of no other part.
 
     Parameters
     ----------
+    hospitals : sequence of str
     parts : sequence of str
-        For example ``["train", "valid"]``: the labels of the other parts are filtered out by
-        the Parquet reader and never reach the caller.
+        For example ``["train", "valid"]``: the labels of other parts never reach the caller.
+    columns : sequence of str
+        Of ``tables.SPLIT``; ``image_id`` among them.
 
     Returns
     -------
     pandas.DataFrame
-        Columns image_id, hospital, label, group, part; sorted by image_id.
+        Sorted by image_id.
 
     Raises
     ------
     TableError
-        The file is not there.
+        A file is not there.
     """
-    path = tables.SPLIT.at()
-    if not path.is_file():
-        raise TableError(f"{path} is missing. Run 'uv run dvc repro', which makes it.")
-    columns = ["image_id", "hospital", "label", "group", "part"]
-    rows = pq.read_table(path, columns=columns, filters=[("part", "in", list(parts))])
-    frame: pd.DataFrame = rows.to_pandas()
-    return frame.sort_values("image_id", ignore_index=True)
+    rows = tables.SPLIT.read_all(hospitals, [*dict.fromkeys([*columns, "part"])])
+    chosen = rows[rows["part"].isin(parts)]
+    return chosen[list(columns)].sort_values("image_id", ignore_index=True)
 
 
-def read_features(
-    hospitals: Sequence[str], image_ids: Collection[str], plain_only: bool
-) -> Examples:
-    """Read the feature vectors of some pictures.
+def stream_pictures(
+    hospital: str, rule: InputsParams, wanted: Collection[str] | None = None
+) -> Iterator[Picture]:
+    """Yield pictures of a hospital with their geometry, one row group in memory at a time.
 
     Parameters
     ----------
-    hospitals : sequence of str
-        Where the pictures come from.
-    image_ids : collection of str
-        The pictures. All must be there.
-    plain_only : bool
-        Leave the augmented views out, as for every picture that judges a model.
-
-    Returns
-    -------
-    rows : Examples
-        Features of shape (n_rows, n_features), float32. All wanted rows are held in
-        memory: 5.6 kB for each row of 1392 features.
-
-    Raises
-    ------
-    TableError
-        A picture has no features, or the vectors differ in length.
-    """
-    wanted = set(image_ids)
-    ids: list[str] = []
-    views: list[str] = []
-    pieces: list[np.ndarray] = []
-    for hospital in sorted(hospitals):
-        for rows in _stream_features(hospital):
-            keep = rows["image_id"].isin(wanted)
-            if plain_only:
-                keep &= ~rows["view"].str.contains(AUGMENTED, regex=False)
-            chosen = rows[keep]
-            ids += chosen["image_id"].tolist()
-            views += chosen["view"].tolist()
-            if len(chosen):
-                pieces.append(_stack(chosen))
-    _require_all(wanted, ids, "data/features", "view")
-    if len({piece.shape[1] for piece in pieces}) > 1:
-        raise TableError(
-            "data/features: the vectors of the hospitals differ in length. Run 'uv run dvc repro', "
-            "which makes them all with the same layers."
-        )
-    return Examples(ids, views, np.concatenate(pieces) if pieces else np.zeros((0, 0), np.float32))
-
-
-def read_pixels(
-    hospitals: Sequence[str], image_ids: Collection[str], rule: InputsParams, size: int
-) -> Examples:
-    """Decode and prepare some pictures, one row for each colour correction of the rule.
-
-    Parameters
-    ----------
-    hospitals : sequence of str
-        Where the pictures come from.
-    image_ids : collection of str
-        The pictures. All must be there.
+    hospital : str
     rule : InputsParams
-        How a picture becomes an array; each entry of ``white_balance`` is a view.
+    wanted : collection of str, optional
+        Image_ids; all of the hospital where not given.
+
+    Raises
+    ------
+    TableError
+        A picture is not in the tables of images and quality.
+    """
+    geometries = preparation.geometries(tables.QUALITY.read(hospital), rule)
+    missing = set() if wanted is None else set(wanted)
+    for row in tables.IMAGES.stream(hospital, ["image_id", "bytes"], wanted):
+        image_id = row["image_id"]
+        missing.discard(image_id)
+        if image_id not in geometries:
+            missing = {image_id}
+            break
+        yield image_id, row["bytes"], geometries[image_id]
+    if missing:
+        raise TableError(
+            f"{tables.IMAGES.at(hospital)} or {tables.QUALITY.at(hospital)} has no row of "
+            f"{len(missing)} pictures ({name_some(sorted(missing))}). Run 'uv run dvc repro', "
+            "which brings the tables into step."
+        )
+
+
+def stream_training(part: str) -> Iterator[Picture]:
+    """Yield the pictures of ``"train"`` or ``"valid"`` out of data/training."""
+    for row in tables.TRAINING.stream():
+        if row["part"] == part:
+            yield row["image_id"], row["bytes"], preparation.from_row(row)
+
+
+def read_pixels(pictures: Iterable[Picture], rule: InputsParams, size: int) -> Examples:
+    """Decode and prepare pictures, one row for each colour correction of the rule.
+
+    Parameters
+    ----------
+    pictures : iterable of Picture
+        Read lazily.
+    rule : InputsParams
+        How a picture becomes an array; each entry of ``white_balance`` is a row.
     size : int
         Side, px.
 
@@ -145,11 +129,6 @@ def read_pixels(
         Pixels of shape (n_rows, size, size, 3), uint8, mapped from a temporary file, so that
         memory does not grow with the number of pictures.
 
-    Raises
-    ------
-    TableError
-        A picture is not in the tables of the hospitals.
-
     Notes
     -----
     The file has no name any more when this returns: the system frees its space as soon as the
@@ -157,27 +136,21 @@ def read_pixels(
     and takes ``n_rows * size * size * 3`` bytes there. It is written through, not mapped for
     writing, so that a full disk is an error and not a crash.
     """
-    views: list[str] = sorted(rule.white_balance)
-    prepare = partial(_prepare, views=views, rule=rule, size=size)
-    ids, (x,) = _write_pixels(prepare, hospitals, image_ids, rule, [(len(views), size)])
-    return Examples([name for name in ids for _ in views], views * len(ids), x)
+    balances = sorted(rule.white_balance)
+    prepare = partial(_prepare, balances=balances, rule=rule, size=size)
+    ids, (x,) = _write_pixels(prepare, pictures, [(len(balances), size)])
+    return Examples([name for name in ids for _ in balances], x)
 
 
 def read_wide(
-    hospitals: Sequence[str],
-    image_ids: Collection[str],
-    rule: InputsParams,
-    size: int,
-    with_hidden: bool,
+    pictures: Iterable[Picture], rule: InputsParams, size: int, with_hidden: bool
 ) -> Examples:
-    """Decode and prepare some pictures once each, with surroundings for views to be cut from.
+    """Decode and prepare pictures once each, with surroundings for views to be cut from.
 
     Parameters
     ----------
-    hospitals : sequence of str
-        Where the pictures come from.
-    image_ids : collection of str
-        The pictures. All must be there.
+    pictures : iterable of Picture
+        Read lazily.
     rule : InputsParams
         How a picture becomes an array. The colour correction is the first of ``white_balance``
         that is not ``grey_world``, which depends on what a view shows, or else ``none``.
@@ -194,11 +167,6 @@ def read_wide(
         view, byte for byte. Held as the pixels of `read_pixels` are, in ``n_rows * 2.25 * size *
         size * 3`` bytes, and as many for what is hidden.
 
-    Raises
-    ------
-    TableError
-        A picture is not in the tables of the hospitals.
-
     Notes
     -----
     To decode and crop a picture takes longer than to augment it, so it is not done in each epoch.
@@ -207,91 +175,43 @@ def read_wide(
     hides = with_hidden and rule.hide == "nothing"
     side = size + 2 * round(MARGIN * size)
     prepare = partial(_prepare_wide, balance=balance, hides=hides, rule=rule, size=size)
-    ids, arrays = _write_pixels(prepare, hospitals, image_ids, rule, [(1, side)] * (1 + hides))
-    hidden = arrays[1] if hides else None
-    return Examples(ids, [balance] * len(ids), arrays[0], round(MARGIN * size), hidden)
+    ids, arrays = _write_pixels(prepare, pictures, [(1, side)] * (1 + hides))
+    return Examples(ids, arrays[0], round(MARGIN * size), arrays[1] if hides else None)
 
 
-def plain(examples: Any) -> Any:
-    """Return the rows of the plain views, on which models are judged; of a dict, of each value.
-
-    Returns
-    -------
-    rows : Examples
-        The very same where no view is augmented. Surroundings are left out. Pixels on disk are
-        not copied.
-    """
-    if isinstance(examples, dict):
-        return {name: plain(rows) for name, rows in examples.items()}
-    if margin := examples.margin:
-        middle = examples.x[:, margin:-margin, margin:-margin]
-        return Examples(examples.image_ids, examples.views, middle)
-    keep = [row for row, view in enumerate(examples.views) if AUGMENTED not in view]
-    if len(keep) == len(examples.views):
+def plain(examples: Examples) -> Examples:
+    """Return the rows without their surroundings, as models are judged; no pixel is copied."""
+    if not (margin := examples.margin):
         return examples
-    return Examples(
-        [examples.image_ids[row] for row in keep],
-        [examples.views[row] for row in keep],
-        examples.x[keep],
-    )
+    return Examples(examples.image_ids, examples.x[:, margin:-margin, margin:-margin])
 
 
-def sample(examples: Any, n_images: int) -> Any:
-    """Return the rows of at most so many images, spread evenly; of a dict, of each value."""
-    if isinstance(examples, dict):
-        return {name: sample(rows, n_images) for name, rows in examples.items()}
+def sample(examples: Examples, n_images: int) -> Examples:
+    """Return the rows of at most so many images, spread evenly."""
     images = sorted(set(examples.image_ids))
     if len(images) <= n_images:
         return examples
     chosen = {images[place] for place in np.linspace(0, len(images) - 1, n_images, dtype=int)}
     keep = [row for row, image_id in enumerate(examples.image_ids) if image_id in chosen]
-    return Examples(
-        [examples.image_ids[row] for row in keep],
-        [examples.views[row] for row in keep],
-        examples.x[keep],
-    )
-
-
-def _stream_features(hospital: str) -> Iterator[pd.DataFrame]:
-    path = tables.FEATURES.at(hospital)
-    if not path.is_file():
-        raise TableError(f"{path} is missing. Run 'uv run dvc repro', which makes it.")
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(tables.ROW_GROUP, columns=["image_id", "view", "vector"]):
-            yield batch.to_pandas()
-
-
-def _stack(rows: pd.DataFrame) -> np.ndarray:
-    try:
-        return np.stack(rows["vector"].tolist()).astype(np.float32, copy=False)
-    except ValueError:
-        raise TableError(
-            f"data/features: the vectors near {rows['image_id'].iloc[0]} differ in length. "
-            "Run 'uv run dvc repro -f' on the features stage of that hospital."
-        ) from None
+    return Examples([examples.image_ids[row] for row in keep], examples.x[keep])
 
 
 def _write_pixels(
-    prepare: Callable[[Work], tuple[str, list[np.ndarray]]],
-    hospitals: Sequence[str],
-    image_ids: Collection[str],
-    rule: InputsParams,
+    prepare: Callable[[Picture], tuple[str, list[np.ndarray]]],
+    pictures: Iterable[Picture],
     shapes: Sequence[tuple[int, int]],
 ) -> tuple[list[str], list[np.ndarray]]:
     """Write what `prepare` gives for each picture to nameless files; map each into an array.
 
     `shapes` says for each file how many rows a picture has there, and their side.
     """
-    wanted = set(image_ids)
-    works = chain.from_iterable(_stream_pictures(name, wanted, rule) for name in sorted(hospitals))
     ids: list[str] = []
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile(prefix="smearflow-")) for _ in shapes]
-        for image_id, pieces in parallel.map_ordered(prepare, works):
+        for image_id, pieces in parallel.map_ordered(prepare, pictures):
             for file, pixels in zip(files, pieces, strict=True):
                 file.write(pixels.tobytes())
             ids.append(image_id)
-        _require_all(wanted, ids, "data/images and data/quality", "picture")
         arrays: list[np.ndarray] = []
         for file, (n_rows, side) in zip(files, shapes, strict=True):
             file.flush()
@@ -302,27 +222,19 @@ def _write_pixels(
     return ids, arrays
 
 
-def _stream_pictures(hospital: str, wanted: set[str], rule: InputsParams) -> Iterator[Work]:
-    geometries = preparation.geometries(tables.QUALITY.read(hospital), rule)
-    for row in tables.IMAGES.stream(hospital, ["image_id", "bytes"]):
-        image_id = row["image_id"]
-        if image_id in wanted and image_id in geometries:
-            yield image_id, row["bytes"], geometries[image_id]
-
-
 def _prepare(
-    work: Work, views: Sequence[str], rule: InputsParams, size: int
+    picture: Picture, balances: Sequence[str], rule: InputsParams, size: int
 ) -> tuple[str, list[np.ndarray]]:
-    image_id, content, geometry = work
+    image_id, content, geometry = picture
     rgb = decoding.decode(content).rgb
-    pixels = [preparation.prepare(rgb, geometry, rule, size, view) for view in views]
+    pixels = [preparation.prepare(rgb, geometry, rule, size, name) for name in balances]
     return image_id, [np.stack(pixels)]
 
 
 def _prepare_wide(
-    work: Work, balance: str, hides: bool, rule: InputsParams, size: int
+    picture: Picture, balance: str, hides: bool, rule: InputsParams, size: int
 ) -> tuple[str, list[np.ndarray]]:
-    image_id, content, geometry = work
+    image_id, content, geometry = picture
     rgb = decoding.decode(content).rgb
     margin = round(MARGIN * size)
     side = size + 2 * margin
@@ -335,12 +247,3 @@ def _prepare_wide(
         return image_id, [wide]
     masked = rule.model_copy(update={"hide": "background"})
     return image_id, [wide, preparation.prepare(rgb, geometry, masked, side, balance, outward)]
-
-
-def _require_all(wanted: set[str], found: Iterable[str], where: str, what: str) -> None:
-    missing = sorted(wanted - set(found))
-    if missing:
-        raise TableError(
-            f"{where}: no {what} of {len(missing)} pictures of data/split.parquet "
-            f"({name_some(missing)}). Run 'uv run dvc repro', which brings the tables into step."
-        )

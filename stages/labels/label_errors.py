@@ -1,7 +1,7 @@
 """Labels that are probably wrong: what a model says of an image that it did not learn from."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,28 +38,6 @@ class Verdicts:
 
     probabilities: pd.DataFrame
     n_folds: int
-
-
-def average_views(image_ids: Sequence[str], x: NDArray[np.float32]) -> pd.DataFrame:
-    """Return the mean feature vector of each image.
-
-    Parameters
-    ----------
-    image_ids : sequence of str, length n_rows
-        The image of each row.
-    x : numpy.ndarray of float32, shape (n_rows, n_features)
-        A row for each view.
-
-    Returns
-    -------
-    pandas.DataFrame of float64, shape (n_images, n_features)
-        Index image_id, sorted.
-    """
-    codes, names = pd.factorize(np.asarray(image_ids, dtype=object), sort=True)
-    sums = np.zeros((len(names), x.shape[1]))
-    np.add.at(sums, codes, x)
-    counts = np.bincount(codes, minlength=len(names))
-    return pd.DataFrame(sums / counts[:, None], index=pd.Index(names, name="image_id"))
 
 
 def predict_out_of_fold(features: pd.DataFrame, images: pd.DataFrame, seed: int) -> Verdicts:

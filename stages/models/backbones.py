@@ -72,6 +72,15 @@ for _n in range(8):
 NAMES = ("efficientnet_lite0", *sorted(APPLICATIONS), *sorted(vit.PATCHES))
 
 
+def require_known(name: str, what: str) -> None:
+    """Stop where there is no such backbone; `what` names it to a person."""
+    if name not in NAMES:
+        raise ModelError(
+            f"params.yaml, {what}: {name!r} is unknown.{did_you_mean(name, NAMES)} "
+            f"Known: {', '.join(NAMES)}."
+        )
+
+
 def build(
     name: str, size: int, weights: Literal["imagenet", "none"], weights_dir: str | None
 ) -> Any:
@@ -135,13 +144,17 @@ def identify(name: str, weights_dir: str | None) -> dict[str, str]:
     return {"file": path.name, "sha256": pretrained.digest(path)}
 
 
-def load_extractor(name: str, size: int, layers: Sequence[str], weights_dir: str | None) -> Any:
+def load_extractor(
+    name: str, size: int, layers: Sequence[str], weights_dir: str | None, pretrained: bool = True
+) -> Any:
     """Build a backbone with its ImageNet weights, as a feature extractor.
 
     Parameters
     ----------
     name, size, weights_dir
         As in `build`.
+    pretrained : bool
+        Without, the weights are drawn: enough to fill in those of a saved model.
     layers : sequence of str
         Which activations to average: a layer, a block (``"block10"``: the output of the last
         layer called ``block10_...``) or ``"top"`` (the backbone's own vector). EfficientNet-Lite0
@@ -167,7 +180,8 @@ def load_extractor(name: str, size: int, layers: Sequence[str], weights_dir: str
         )
     network = _build(name, size)
     ends = [_find_end(network, layer) for layer in layers]
-    _load(network, name, weights_dir)
+    if pretrained:
+        _load(network, name, weights_dir)
     keras = backend.load_keras()
     averages = [_average(keras.layers, end) for end in ends]
     joined = averages[0] if len(averages) == 1 else keras.layers.Concatenate()(averages)
@@ -178,11 +192,7 @@ def load_extractor(name: str, size: int, layers: Sequence[str], weights_dir: str
 
 def _build(name: str, size: int) -> Any:
     """Build the flat graph of a backbone, with drawn weights."""
-    if name not in NAMES:
-        raise ModelError(
-            f"there is no backbone {name!r}.{did_you_mean(name, NAMES)} Correct features.backbone "
-            f"in params.yaml. Known: {', '.join(NAMES)}."
-        )
+    require_known(name, "the network")
     application = APPLICATIONS.get(name)
     smallest = application.min_size if application else MIN_SIZE
     if size < smallest:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from stages.core.errors import ModelError, name_some
+from stages.models.recipes import CascadeRecipe, EnsembleRecipe
 
 OTHERS = "others"  # what the second model of a cascade calls everything outside of the groups
 
@@ -26,6 +27,37 @@ def average(answers: Sequence[pd.DataFrame]) -> pd.DataFrame:
     for other in answers[1:]:
         total += other.loc[total.index, total.columns]
     return total / len(answers)
+
+
+def join(
+    recipe: CascadeRecipe | EnsembleRecipe,
+    answers: Mapping[str, pd.DataFrame],
+    classes: Sequence[str],
+) -> pd.DataFrame:
+    """Return what the members' answers, by name, say together."""
+    if isinstance(recipe, EnsembleRecipe):
+        return average(list(answers.values()))
+    return cascade(answers["first"], answers["second"], recipe.groups, classes)
+
+
+def share_labels(
+    recipe: CascadeRecipe | EnsembleRecipe, labels: pd.Series, classes: Sequence[str]
+) -> dict[str, tuple[pd.Series, list[str]]]:
+    """Return for each member the labels and the classes that it learns.
+
+    Raises
+    ------
+    ModelError
+        A cascade does not fit the classes; see `require_groups`.
+    """
+    if isinstance(recipe, EnsembleRecipe):
+        return {name: (labels, list(classes)) for name in recipe.members}
+    require_groups(classes, recipe.groups)
+    found = {}
+    for name, rename in (("first", merge), ("second", narrow)):
+        own = pd.Series(rename(list(labels), recipe.groups), index=labels.index)
+        found[name] = (own, sorted(set(rename(list(classes), recipe.groups))))
+    return found
 
 
 def merge(labels: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[str]:

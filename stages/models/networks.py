@@ -1,4 +1,4 @@
-"""The networks that are trained: from scratch, a backbone with a head, a head on features."""
+"""The networks that are trained: from scratch, or a backbone with a head."""
 
 from typing import Any
 
@@ -7,17 +7,14 @@ import numpy as np
 from stages.core import backend
 from stages.core.errors import ModelError, did_you_mean
 from stages.models import backbones
-from stages.models.recipes import HeadRecipe, NetworkRecipe
+from stages.models.recipes import NetworkRecipe
 
-STANDARDISE = "standardise"
 CLASSIFIER = "classifier"  # every layer of a backbone's head has this at the start of its name
-SMALLEST_SPREAD = 0.01  # of the typical spread of a feature; see standardise
-ROWS_AT_ONCE = 4096  # the float64 copy of so many rows is small
 PLAIN_CNN_FILTERS = (32, 64, 128)
 
 
 def build(
-    recipe: HeadRecipe | NetworkRecipe,
+    recipe: NetworkRecipe,
     shape: tuple[int, ...],
     n_classes: int,
     weights_dir: str | None = None,
@@ -27,10 +24,10 @@ def build(
 
     Parameters
     ----------
-    recipe : HeadRecipe or NetworkRecipe
+    recipe : NetworkRecipe
         What to build.
     shape : tuple of int
-        Of one input: (n_features,) or (size, size, 3).
+        Of one input: (size, size, 3).
     n_classes : int
         Number of classes.
     weights_dir : str, optional
@@ -50,8 +47,6 @@ def build(
     ModelError
         The network cannot be built at that size, or its weights cannot be had.
     """
-    if isinstance(recipe, HeadRecipe):
-        return head(shape[-1], n_classes, recipe)
     if recipe.network == "lenet":
         return lenet(recipe, shape[0], n_classes)
     if recipe.network == "plain_cnn":
@@ -268,84 +263,3 @@ def first_hidden(network: Any) -> Any:
         "the recipe has no hidden layer whose output its classifier (then) could learn from. "
         "Give hidden a width, or take then out."
     )
-
-
-def head(n_features: int, n_classes: int, recipe: HeadRecipe) -> Any:
-    """Build a classifier of feature vectors: standardise, hidden layers, probabilities.
-
-    Parameters
-    ----------
-    n_features : int
-        Length of one vector.
-    n_classes : int
-        Number of classes.
-    recipe : HeadRecipe
-        ``hidden`` gives the width of each hidden layer (none: a linear model), ``dropout`` stands
-        between hidden layers and before the last one, ``l2`` is the weight of the squared
-        kernels in the loss.
-
-    Returns
-    -------
-    keras.Model
-        Takes float32 of shape (n_rows, n_features). `standardise` fits its first layer.
-
-    Notes
-    -----
-    The standardising layer is a batch normalisation that never learns: it then subtracts a
-    stored mean and divides by a stored spread, in training as in use, and its two vectors are
-    ordinary weights, which are saved and loaded with the others.
-    """
-    keras = backend.load_keras()
-    layers = keras.layers
-    features = keras.Input((n_features,), name="features")
-    x = layers.BatchNormalization(
-        center=False, scale=False, epsilon=0.0, trainable=False, name=STANDARDISE
-    )(features)
-    penalty = keras.regularizers.L2(recipe.l2) if recipe.l2 else None
-    for number, width in enumerate(recipe.hidden, 1):
-        if number > 1:
-            x = layers.Dropout(recipe.dropout, name=f"dropout_{number - 1}")(x)
-        x = layers.Dense(
-            width, activation="relu", kernel_regularizer=penalty, name=f"hidden_{number}"
-        )(x)
-    x = layers.Dropout(recipe.dropout, name="dropout")(x)
-    x = layers.Dense(
-        n_classes, activation="softmax", kernel_regularizer=penalty, name="probabilities"
-    )(x)
-    return keras.Model(features, x, name="head")
-
-
-def standardise(network: Any, x: np.ndarray) -> None:
-    """Set mean and spread of a head's first layer to those of the training rows.
-
-    Parameters
-    ----------
-    network : keras.Model
-        What `head` returned; changed in place.
-    x : numpy.ndarray, shape (n_rows, n_features)
-        Features of the training part, and of no other.
-
-    Raises
-    ------
-    ModelError
-        A feature is not finite.
-
-    Notes
-    -----
-    A feature that is silent in the training hospitals (spread near 0) may speak at another one;
-    divided by its own tiny spread it would drown all others. So no spread counts as smaller than
-    1 % of the typical one (the root of the mean variance).
-    """
-    mean = x.mean(axis=0, dtype=np.float64)
-    total = np.zeros_like(mean)
-    for start in range(0, len(x), ROWS_AT_ONCE):
-        total += np.square(x[start : start + ROWS_AT_ONCE] - mean).sum(axis=0)
-    variance = total / len(x)
-    if not np.isfinite(variance).all():
-        raise ModelError(
-            "features of the training part hold numbers that are not finite. "
-            "Run 'uv run dvc repro -f' on the features stages of the training hospitals."
-        )
-    floor = SMALLEST_SPREAD**2 * variance.mean()
-    spread = np.maximum(variance, floor) if floor > 0 else np.ones_like(variance)
-    network.get_layer(STANDARDISE).set_weights([mean, spread])

@@ -1,12 +1,15 @@
 """The recipes of params.yaml: what a model is made of and how it learns, each kind typed."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NoReturn, Self
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from stages.core.errors import ParamsError, did_you_mean
+from stages.core.errors import ModelError, ParamsError, did_you_mean
+from stages.core.params import FeaturesParams
 from stages.core.settings import Fraction, Group, Name, explain
+from stages.core.store import write_json
 from stages.inputs.augmentation import Augmentation
 from stages.models import backbones
 
@@ -53,38 +56,46 @@ class ClassifierSettings(Group):
         return given
 
 
-class HeadRecipe(Group):
-    """A head on stored features."""
-
-    kind: Literal["head"]
-    hidden: list[Annotated[int, Field(ge=1)]]
-    dropout: Fraction
-    l2: Annotated[float, Field(ge=0)]
-    learning_rate: Annotated[float, Field(gt=0, le=1)]
-    epochs: Annotated[int, Field(ge=1)]
-    batch: Annotated[int, Field(ge=1)]
-    patience: Annotated[int, Field(ge=1)]
-    class_weights: ClassWeights
+class SingleRecipe(Group):
+    """One model by itself; what those who read its rows or keep it have to know."""
 
     @property
-    def uses_features(self) -> bool:
-        """Whether it learns from stored features, not from pixels."""
+    def singles(self) -> dict[str, Any]:
+        """Itself, without a name."""
+        return {"": self}
+
+    @property
+    def side(self) -> int:
+        """Side of the pixels that it takes, px."""
+        raise NotImplementedError
+
+    @property
+    def learns_wide(self) -> bool:
+        """Whether it learns from pictures with surroundings, for views to be cut from."""
+        return False
+
+    @property
+    def learns_hidden(self) -> bool:
+        """Whether some of those views hide everything outside the cell."""
+        return False
+
+    @property
+    def has_network(self) -> bool:
+        """Whether a network stands in it."""
         return True
 
     @property
-    def steps(self) -> list[Step]:
-        """Its one stretch of training; the lower learning rate gets its chance before the end."""
-        return [
-            Step(
-                learning_rate=self.learning_rate,
-                epochs=self.epochs,
-                patience=self.patience,
-                stop_patience=2 * self.patience,
-            )
-        ]
+    def published(self) -> list[str]:
+        """The backbones whose published weights it starts from."""
+        return []
+
+    @property
+    def classical(self) -> ClassifierSettings | None:
+        """The classical classifier that answers, if any."""
+        return None
 
 
-class NetworkRecipe(Group):
+class NetworkRecipe(SingleRecipe):
     """A network that learns from pixels: from scratch, or a backbone with a head of its own."""
 
     kind: Literal["network"]
@@ -111,9 +122,29 @@ class NetworkRecipe(Group):
     then: ClassifierSettings | None = None
 
     @property
-    def uses_features(self) -> bool:
-        """Whether it learns from stored features, not from pixels."""
-        return False
+    def side(self) -> int:
+        """Side of the pixels that it takes, px."""
+        return self.size
+
+    @property
+    def learns_wide(self) -> bool:
+        """Whether it learns from pictures with surroundings, for views to be cut from."""
+        return not self.augment.is_empty
+
+    @property
+    def learns_hidden(self) -> bool:
+        """Whether some of those views hide everything outside the cell."""
+        return self.augment.hide > 0
+
+    @property
+    def published(self) -> list[str]:
+        """The backbones whose published weights it starts from."""
+        return [self.network] if self.weights == "imagenet" else []
+
+    @property
+    def classical(self) -> ClassifierSettings | None:
+        """The classical classifier that answers, if any."""
+        return self.then
 
     @field_validator("network")
     @classmethod
@@ -143,23 +174,52 @@ class NetworkRecipe(Group):
         return self
 
 
-class ClassifierRecipe(ClassifierSettings):
-    """A classical classifier without a network: of stored features, grey pixels or measures."""
+class ClassifierRecipe(SingleRecipe, ClassifierSettings):
+    """A classical classifier of a frozen network's features, of grey pixels or of measures.
+
+    ``features`` are those of params.yaml's group of that name, where the entry gives none.
+    """
 
     kind: Literal["classifier"]
     vectors: Literal["features", "grey", "measures"]
     size: Annotated[int, Field(ge=16, le=512)] = 160
+    features: FeaturesParams | None = None
+    flips_at_test: ClassVar[bool] = False
 
     @property
-    def uses_features(self) -> bool:
-        """Whether it learns from stored features, not from pixels."""
+    def side(self) -> int:
+        """Side of the pixels that it takes, px."""
+        return self.features.size if self.features else self.size
+
+    @property
+    def has_network(self) -> bool:
+        """Whether a network stands in it."""
         return self.vectors == "features"
 
+    @property
+    def published(self) -> list[str]:
+        """The backbones whose published weights it starts from."""
+        return [self.features.backbone] if self.has_network and self.features else []
 
-Single = Annotated[HeadRecipe | NetworkRecipe | ClassifierRecipe, Field(discriminator="kind")]
+    @property
+    def classical(self) -> ClassifierSettings | None:
+        """The classical classifier that answers, if any."""
+        return self
 
 
-class CascadeRecipe(Group):
+Single = Annotated[NetworkRecipe | ClassifierRecipe, Field(discriminator="kind")]
+
+
+class CompositeRecipe(Group):
+    """A model made of others."""
+
+    @property
+    def singles(self) -> dict[str, Any]:
+        """Its members by name."""
+        return dict(self.members)  # type: ignore[attr-defined]
+
+
+class CascadeRecipe(CompositeRecipe):
     """A model of coarse classes, and one of the classes inside some of them, asked when needed.
 
     params.yaml names both by their entries; here they stand in full.
@@ -171,7 +231,7 @@ class CascadeRecipe(Group):
     second: Single
 
     @property
-    def members(self) -> dict[str, HeadRecipe | NetworkRecipe | ClassifierRecipe]:
+    def members(self) -> dict[str, NetworkRecipe | ClassifierRecipe]:
         """Its two models by name."""
         return {"first": self.first, "second": self.second}
 
@@ -183,7 +243,7 @@ class CascadeRecipe(Group):
         return self
 
 
-class EnsembleRecipe(Group):
+class EnsembleRecipe(CompositeRecipe):
     """Several models whose probabilities are averaged.
 
     params.yaml lists the names of their entries; here they stand in full.
@@ -194,11 +254,10 @@ class EnsembleRecipe(Group):
 
 
 AnyRecipe = Annotated[
-    HeadRecipe | NetworkRecipe | ClassifierRecipe | CascadeRecipe | EnsembleRecipe,
+    NetworkRecipe | ClassifierRecipe | CascadeRecipe | EnsembleRecipe,
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[Group]] = {
-    "head": HeadRecipe,
     "network": NetworkRecipe,
     "classifier": ClassifierRecipe,
     "cascade": CascadeRecipe,
@@ -207,13 +266,17 @@ KINDS: dict[str, type[Group]] = {
 OF_OTHERS = ("cascade", "ensemble")
 
 
-def read_all(models: Mapping[str, Mapping[str, Any]]) -> dict[str, AnyRecipe]:
+def read_all(
+    models: Mapping[str, Mapping[str, Any]], features: FeaturesParams
+) -> dict[str, AnyRecipe]:
     """Check all of ``models:`` and put the members of cascades and ensembles in their places.
 
     Parameters
     ----------
     models : mapping of str to mapping
         As it stands in params.yaml.
+    features : FeaturesParams
+        For classifiers of features that name none of their own.
 
     Returns
     -------
@@ -233,7 +296,8 @@ def read_all(models: Mapping[str, Mapping[str, Any]]) -> dict[str, AnyRecipe]:
             said = f"{kind!r} is unknown.{hint}" if kind else "is missing."
             _refuse(f"{name}.kind", f"{said} Known: {', '.join(KINDS)}.")
         if kind not in OF_OTHERS:
-            singles[name] = _read(name, entry)
+            own = {"features": features} if entry.get("vectors") == "features" else {}
+            singles[name] = _read(name, own | dict(entry))
     found: dict[str, Any] = {
         name: singles.get(name) or _read(name, _place_members(name, entry, singles))
         for name, entry in models.items()
@@ -241,9 +305,35 @@ def read_all(models: Mapping[str, Mapping[str, Any]]) -> dict[str, AnyRecipe]:
     return found
 
 
-def choose(model: str, models: Mapping[str, Mapping[str, Any]]) -> AnyRecipe:
+def choose(
+    model: str, models: Mapping[str, Mapping[str, Any]], features: FeaturesParams
+) -> AnyRecipe:
     """Return the entry of ``models:`` that ``model:`` names; errors as `read_all`."""
-    return read_all(models)[model]
+    return read_all(models, features)[model]
+
+
+def write(recipe: AnyRecipe, path: Path) -> None:
+    """Write a recipe with all of its settings, defaults too."""
+    write_json(path, recipe.model_dump(mode="json"))
+
+
+def read(path: Path) -> AnyRecipe:
+    """Read what `write` wrote.
+
+    Raises
+    ------
+    ModelError
+        It is not there, or of another version.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        kinds: TypeAdapter[Any] = TypeAdapter(AnyRecipe)  # type: ignore[arg-type]
+        recipe: AnyRecipe = kinds.validate_json(text)
+    except (FileNotFoundError, ValidationError, UnicodeDecodeError):
+        raise ModelError(
+            f"{path} is missing, or of another version. Run 'uv run dvc repro', which makes it."
+        ) from None
+    return recipe
 
 
 def _read(name: str, entry: Mapping[str, Any]) -> Any:

@@ -2,10 +2,10 @@
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,31 +14,19 @@ from pydantic import ValidationError
 from stages.core.errors import ModelError
 from stages.core.params import InputsParams
 from stages.core.settings import Group
-from stages.models import classifiers, composites, networks, pretrained
+from stages.models import backbones, classifiers, composites, networks, pretrained
 from stages.models.recipes import (
     AnyRecipe,
     CascadeRecipe,
     ClassifierRecipe,
     EnsembleRecipe,
-    HeadRecipe,
     NetworkRecipe,
 )
+from stages.models.rows import Rows
 
 PREDICT_BATCH = 64
 CARD = "card.json"
 WEIGHTS = "weights.npz"
-
-
-class Rows(Protocol):
-    """What a model is asked about: `reading.Examples`, or anything with these two."""
-
-    @property
-    def image_ids(self) -> Sequence[str]:
-        """Which image each row shows; ``<hospital>/<path>``."""
-
-    @property
-    def x(self) -> np.ndarray:
-        """The rows, shape (n_rows, n_features) or (n_rows, size, size, 3)."""
 
 
 class Card(Group):
@@ -58,18 +46,18 @@ class SingleModel:
     ----------
     classes : list of str
         Names of the columns of its probabilities.
-    recipe, inputs : HeadRecipe, NetworkRecipe or ClassifierRecipe, InputsParams
+    recipe, inputs : NetworkRecipe or ClassifierRecipe, InputsParams
         What it was trained by, and how its images were prepared.
     input_shape : tuple of int
         Of one row.
     network : keras.Model, optional
-        Gives probabilities.
+        Gives probabilities, or the features that a classifier takes.
     classifier : classifiers.Classifier, optional
         Gives probabilities from vectors.
     """
 
     classes: list[str]
-    recipe: HeadRecipe | NetworkRecipe | ClassifierRecipe
+    recipe: NetworkRecipe | ClassifierRecipe
     inputs: InputsParams
     input_shape: tuple[int, ...]
     network: Any = None
@@ -85,7 +73,7 @@ class SingleModel:
 
         Parameters
         ----------
-        x : numpy.ndarray, shape (n_rows, n_features) or (n_rows, size, size, 3)
+        x : numpy.ndarray, shape (n_rows, size, size, 3)
             Rows of the kind that it was trained on.
 
         Returns
@@ -106,21 +94,15 @@ class SingleModel:
                 f"{tuple(x.shape[1:])}: features or inputs of params.yaml have changed since. Run "
                 "'uv run dvc repro', which trains the model on them."
             )
-        if isinstance(self.recipe, ClassifierRecipe):
-            assert self.classifier is not None
-            return self.classifier.predict(vectors(self.recipe, x))
-        answers = np.zeros((len(x), len(self.classes)))
-        flips = isinstance(self.recipe, NetworkRecipe) and self.recipe.flips_at_test
-        ways = range(4 if flips else 1)
-        if self.classifier is None:
-            for way in ways:
-                answers += answer(self.network, x, way)
-        else:
-            hidden = networks.first_hidden(self.network)
-            for way in ways:
-                answers += self.classifier.predict(answer(hidden, x, way))
+        ways = range(4 if self.recipe.flips_at_test else 1)
+        answers = np.sum([self._ask(x, way) for way in ways], axis=0, dtype=np.float64)
         shares: np.ndarray = answers / answers.sum(axis=1, keepdims=True)
         return shares
+
+    def _ask(self, x: np.ndarray, way: int) -> np.ndarray:
+        if self.classifier is None:
+            return answer(self.network, x, way)
+        return self.classifier.predict(vectors(self.recipe, self.network, x, way))
 
 
 @dataclass(frozen=True)
@@ -141,9 +123,13 @@ class CompositeModel:
 Model = SingleModel | CompositeModel
 
 
-def vectors(recipe: ClassifierRecipe, x: np.ndarray) -> np.ndarray:
-    """Return what a classifier looks at: the features as they are, or images as vectors."""
-    return x if recipe.vectors == "features" else classifiers.vectorise(recipe, x)
+def vectors(
+    recipe: NetworkRecipe | ClassifierRecipe, network: Any, x: np.ndarray, way: int = 0
+) -> np.ndarray:
+    """Return what a classifier looks at: a network's features, or images as vectors."""
+    if isinstance(recipe, NetworkRecipe):
+        return answer(networks.first_hidden(network), x, way)
+    return answer(network, x) if recipe.has_network else classifiers.vectorise(recipe, x)
 
 
 def answer(network: Any, x: np.ndarray, way: int = 0) -> np.ndarray:
@@ -176,7 +162,7 @@ def answer(network: Any, x: np.ndarray, way: int = 0) -> np.ndarray:
     return np.concatenate(pieces) if pieces else np.zeros((0, *network.output_shape[1:]))
 
 
-def accuracy(model: Model, rows: Any, labels: pd.Series) -> float | None:
+def accuracy(model: Model, rows: Rows, labels: pd.Series) -> float | None:
     """Return the share of images that are right, by `labels` per image_id; None: no image.
 
     For watching a training. Scores with intervals come from `metrics`, which training does not
@@ -193,7 +179,7 @@ def _mirror(rows: np.ndarray, way: int) -> np.ndarray:
     return ways[way]
 
 
-def predict_images(model: Model, rows: Any) -> pd.DataFrame:
+def predict_images(model: Model, rows: Rows) -> pd.DataFrame:
     """Return the probabilities of each image: the mean over its views.
 
     Parameters
@@ -208,13 +194,18 @@ def predict_images(model: Model, rows: Any) -> pd.DataFrame:
         Index image_id, sorted; columns the classes.
     """
     if isinstance(model, SingleModel):
+        assert not isinstance(rows, dict)
         index = pd.Index(rows.image_ids, name="image_id")
         answers = pd.DataFrame(model.predict(rows.x), index=index, columns=model.classes)
         return answers.groupby(level="image_id", sort=True).mean()
+    assert isinstance(rows, dict)
     found = {name: predict_images(member, rows[name]) for name, member in model.members.items()}
-    if isinstance(model.recipe, EnsembleRecipe):
-        return composites.average(list(found.values()))
-    return composites.cascade(found["first"], found["second"], model.recipe.groups, model.classes)
+    return composites.join(model.recipe, found, model.classes)
+
+
+def no_answers(card: Card) -> pd.DataFrame:
+    """Return the probabilities of no image, without loading TensorFlow."""
+    return pd.DataFrame(columns=card.classes, index=pd.Index([], name="image_id"), dtype=float)
 
 
 def save(model: Model, folder: Path) -> None:
@@ -266,23 +257,25 @@ def load(folder: Path) -> Model:
         A file is missing, or the numbers are not those of the card's model.
     """
     card = read_card(folder)
-    if isinstance(card.recipe, CascadeRecipe | EnsembleRecipe):
-        members = {name: load(folder / name) for name in card.recipe.members}
+    recipe = card.recipe
+    if isinstance(recipe, CascadeRecipe | EnsembleRecipe):
+        members = {name: load(folder / name) for name in recipe.members}
         singles = {name: one for name, one in members.items() if isinstance(one, SingleModel)}
-        return CompositeModel(card.classes, card.recipe, card.inputs, singles)
+        return CompositeModel(card.classes, recipe, card.inputs, singles)
     shape = tuple(card.input_shape)
-    network = None if isinstance(card.recipe, ClassifierRecipe) else _load_network(folder, card)
-    settings = card.recipe.then if isinstance(card.recipe, NetworkRecipe) else None
-    if isinstance(card.recipe, ClassifierRecipe):
-        settings = card.recipe
+    network = _load_network(folder, recipe, shape, len(card.classes))
+    settings = recipe.classical
     classifier = classifiers.load(folder, settings, card.classes) if settings else None
-    return SingleModel(card.classes, card.recipe, card.inputs, shape, network, classifier)
+    return SingleModel(card.classes, recipe, card.inputs, shape, network, classifier)
 
 
-def _load_network(folder: Path, card: Card) -> Any:
-    assert isinstance(card.recipe, HeadRecipe | NetworkRecipe)
+def _load_network(
+    folder: Path, recipe: NetworkRecipe | ClassifierRecipe, shape: tuple[int, ...], n_classes: int
+) -> Any:
+    if not recipe.has_network:
+        return None
     try:
-        network = networks.build(card.recipe, tuple(card.input_shape), len(card.classes))
+        network = build(recipe, shape, n_classes)
         # A file that is no archive would stay open in np.load.
         with (folder / WEIGHTS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             fill(network, arrays)
@@ -291,6 +284,26 @@ def _load_network(folder: Path, card: Card) -> Any:
     except (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise _foreign(folder, error) from None
     return network
+
+
+def build(
+    recipe: NetworkRecipe | ClassifierRecipe,
+    shape: tuple[int, ...],
+    n_classes: int,
+    weights_dir: str | None = None,
+    pretrained: bool = False,
+) -> Any:
+    """Build the network of a recipe, or the one whose features its classifier takes.
+
+    See `networks.build` and `backbones.load_extractor`.
+    """
+    if isinstance(recipe, NetworkRecipe):
+        return networks.build(recipe, shape, n_classes, weights_dir, pretrained)
+    wanted = recipe.features
+    assert wanted is not None
+    return backbones.load_extractor(
+        wanted.backbone, shape[0], wanted.layers, weights_dir, pretrained
+    )
 
 
 def fill(network: Any, arrays: Mapping[str, np.ndarray]) -> None:

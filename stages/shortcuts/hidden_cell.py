@@ -40,7 +40,7 @@ def choose_images(predictions: pd.DataFrame, max_images: int, seed: int) -> pd.D
     """
     if predictions.empty:
         raise TableError(
-            "data/predictions.parquet holds no image of the hospitals in params.yaml. "
+            "data/predictions holds no image of the hospitals in params.yaml. "
             "Run 'uv run dvc repro', which scores them."
         )
     drawn: list[str] = []
@@ -69,7 +69,7 @@ def stored_calls(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFr
     missing = [name for name in columns if name not in predictions]
     if missing:
         raise TableError(
-            f"data/predictions.parquet has no column {name_some(missing)}: another model than that "
+            f"data/predictions has no column {name_some(missing)}: another model than that "
             "of data/model made it. Run 'uv run dvc repro', which brings both into step."
         )
     values = predictions.set_index("image_id")[columns]

@@ -97,6 +97,21 @@ def plan_hospitals(
     return {name: _plan(rule, official_parts.get(name, {})) for name in training}
 
 
+def list_official(labels: pd.DataFrame, rule: SplitParams) -> dict[str, dict[str, str]]:
+    """Return for each training hospital which of our parts each of the publisher's is.
+
+    Empty where the method does not follow the publisher. Reads ``hospital``, ``official_part``
+    and ``official_side`` of all images, kept or not.
+    """
+    if rule.method not in PUBLISHED:
+        return {}
+    told = labels[labels["official_side"].notna() & labels["hospital"].isin(rule.train_hospitals)]
+    return {
+        str(name): dict(zip(own["official_part"], own["official_side"], strict=True))
+        for name, own in told.groupby("hospital")
+    }
+
+
 def _plan(rule: SplitParams, official: Mapping[str, str]) -> Plan:
     method, fold, valid = rule.method, rule.fold, rule.valid
     if method == "leave_hospitals_out":

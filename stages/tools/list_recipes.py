@@ -9,7 +9,7 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, singledispatch
 
 from stages.core import params
 from stages.core.errors import ModelError, did_you_mean, run_stage
@@ -21,7 +21,6 @@ from stages.models.recipes import (
     ClassifierRecipe,
     ClassifierSettings,
     EnsembleRecipe,
-    HeadRecipe,
     NetworkRecipe,
 )
 from stages.tools import replays
@@ -32,29 +31,40 @@ INDENT = "  "
 HEADINGS = ("recipe", "input", "classes", "weights", "of which learn, step by step")
 
 
+@singledispatch
 def describe(recipe: AnyRecipe) -> str:
     """Say in words what a recipe is."""
-    if isinstance(recipe, CascadeRecipe):
-        groups = "; ".join(f"{name}: {', '.join(inner)}" for name, inner in recipe.groups.items())
+    raise NotImplementedError(type(recipe))
+
+
+@describe.register
+def _(recipe: CascadeRecipe) -> str:
+    groups = "; ".join(f"{name}: {', '.join(inner)}" for name, inner in recipe.groups.items())
+    if recipe.first == recipe.second:
         return (
             f"cascade: the second model is asked where the first one says a group ({groups}); "
             f"both: {describe(recipe.first)}"
-            if recipe.first == recipe.second
-            else f"cascade ({groups}); first: {describe(recipe.first)}; "
-            f"second: {describe(recipe.second)}"
         )
-    if isinstance(recipe, EnsembleRecipe):
-        inner = "; ".join(f"{name}: {describe(one)}" for name, one in recipe.members.items())
-        return f"mean of {len(recipe.members)} models; {inner}"
-    if isinstance(recipe, ClassifierRecipe):
-        side = "" if recipe.vectors == "features" else f" of {recipe.size} px"
-        return f"{_describe_classifier(recipe)} of {recipe.vectors}{side}, no network"
-    if isinstance(recipe, HeadRecipe):
-        return f"head on stored features{_describe_layers(recipe.hidden)}"
-    return _describe_network(recipe)
+    first, second = describe(recipe.first), describe(recipe.second)
+    return f"cascade ({groups}); first: {first}; second: {second}"
 
 
-def _describe_network(recipe: NetworkRecipe) -> str:
+@describe.register
+def _(recipe: EnsembleRecipe) -> str:
+    inner = "; ".join(f"{name}: {describe(one)}" for name, one in recipe.members.items())
+    return f"mean of {len(recipe.members)} models; {inner}"
+
+
+@describe.register
+def _(recipe: ClassifierRecipe) -> str:
+    what = _describe_classifier(recipe)
+    if recipe.features is not None:
+        return f"{what} of the features of a frozen {recipe.features.backbone}"
+    return f"{what} of {recipe.vectors} of {recipe.size} px, no network"
+
+
+@describe.register
+def _(recipe: NetworkRecipe) -> str:
     start = "ImageNet weights" if recipe.weights == "imagenet" else "from scratch"
     activation = f" ({recipe.activation})" if recipe.hidden or recipe.network == "lenet" else ""
     pieces = [f"{recipe.network}, {start}{_describe_layers(recipe.hidden)}{activation}"]
@@ -120,7 +130,7 @@ def recipe_lines(
     lines = [] if counted[0][0].name == "" else [name]
     for part, counts in counted:
         title = f"{INDENT}{part.name}" if part.name else name
-        side = "" if isinstance(part.recipe, HeadRecipe) else f"{part.recipe.size} px"
+        side = f"{part.recipe.side} px"
         steps = [f"{c.learning:>11,}  {c.step}, {c.epochs} epochs" for c in counts] or [""]
         total = f"{counts[0].total:,}" if counts else "none"
         lines.append(_columns(title, side, str(part.n_classes), total, steps[0]))
@@ -236,9 +246,9 @@ def main(asked: str | None) -> None:
 
     Row by row: the largest networks take seconds to build for their count.
     """
-    rule = params.load("taxonomy", "features", "weights_dir", "models")
+    rule = params.load("taxonomy", "features", "models")
     rows = replays.read()
-    models = recipes.read_all(rule.models)
+    models = recipes.read_all(rule.models, rule.features)
     names = list(models) if asked is None else [_find(asked, list(models))]
     known: list[replays.Counted] = []
 
@@ -248,7 +258,7 @@ def main(asked: str | None) -> None:
         for part in replays.list_parts(recipe, classes):
             counts = next((counts for other, counts in known if other == part), None)
             if counts is None:
-                counts = replays.count(part, rule.features, rule.weights_dir)
+                counts = replays.count(part)
                 known.append((part, counts))
             found.append((part, counts))
         return found

@@ -171,10 +171,10 @@ def explain_unscored(predicted: "pd.Series[str]", source: Taxonomy) -> str | Non
     strange = sorted(set(predicted) - set(source.classes))
     if strange:
         return (
-            f"data/predictions.parquet is of another taxonomy than {source.name} of params.yaml: "
+            f"data/predictions is of another taxonomy than {source.name} of params.yaml: "
             f"it holds {name_some(strange)}. Run 'uv run dvc repro' for scores."
         )
-    return None if len(predicted) else "data/predictions.parquet holds none of these images."
+    return None if len(predicted) else "data/predictions holds none of these images."
 
 
 def lay_out_changes(before: str, after: str, changes: pd.DataFrame, n_images: int) -> list[str]:
@@ -288,8 +288,8 @@ def diff(before: str, after: str) -> None:
         }
     changes = list_changes(images)
     lines = lay_out_changes(before, after, changes, len(images))
-    if PREDICTIONS.at().is_file():
-        lines += ["", *_rescore(images, present, translations)]
+    if all(PREDICTIONS.at(name).is_file() for name in rule.hospitals):
+        lines += ["", *_rescore(rule.hospitals, images, present, translations)]
     write_csv(CHANGES, changes)
     sys.stdout.write("\n".join([*lines, "", f"Every changed image: {CHANGES}", ""]))
 
@@ -321,9 +321,12 @@ def _label_by_taxonomies(names: list[str], chosen: list[taxonomy.Taxonomy]) -> p
 
 
 def _rescore(
-    images: pd.DataFrame, present: taxonomy.Taxonomy, translations: dict[str, dict[str, str]]
+    names: list[str],
+    images: pd.DataFrame,
+    present: taxonomy.Taxonomy,
+    translations: dict[str, dict[str, str]],
 ) -> list[str]:
-    stored = PREDICTIONS.read(columns=["image_id", "predicted"])
+    stored = PREDICTIONS.read_all(names, ["image_id", "predicted"])
     scored = images.merge(stored, on="image_id", validate="one_to_one")
     reason = explain_unscored(scored["predicted"], present)
     if reason:

@@ -20,17 +20,15 @@ import yaml
 
 from stages.core import params
 from stages.core.errors import ModelError, PipelineError, did_you_mean
-from stages.core.params import FeaturesParams, Params
+from stages.core.params import Params
 from stages.core.settings import read_yaml
 from stages.datasets import hospitals
 from stages.labels import taxonomy
-from stages.models import backbones, composites, networks
+from stages.models import composites, networks
 from stages.models.recipes import (
     AnyRecipe,
     CascadeRecipe,
     ClassifierRecipe,
-    EnsembleRecipe,
-    HeadRecipe,
     NetworkRecipe,
     choose,
     read_all,
@@ -112,7 +110,7 @@ class Replay:
     @property
     def built(self) -> AnyRecipe:
         """The recipe as the command has it."""
-        return choose(self.changed.model, self.changed.models)
+        return choose(self.changed.model, self.changed.models, self.changed.features)
 
     @property
     def addition(self) -> list[str]:
@@ -134,14 +132,14 @@ class Part:
     ----------
     name : str
         Its place in a cascade or an ensemble; "" where the recipe is a single one.
-    recipe : HeadRecipe, NetworkRecipe or ClassifierRecipe
+    recipe : NetworkRecipe or ClassifierRecipe
         What is built.
     n_classes : int
         Classes that it tells apart.
     """
 
     name: str
-    recipe: HeadRecipe | NetworkRecipe | ClassifierRecipe
+    recipe: NetworkRecipe | ClassifierRecipe
     n_classes: int
 
 
@@ -241,7 +239,8 @@ def read() -> list[Replay]:
     pictures and published weights, is found out by the run.
     """
     content = read_yaml(params.PARAMS_FILE)
-    models = read_all(params.parse(content).models)
+    shipped = params.parse(content)
+    models = read_all(shipped.models, shipped.features)
     protocols = _read_protocols()
     checked: set[str] = set()
     replays: dict[str, Replay] = {}
@@ -275,35 +274,25 @@ def list_parts(recipe: AnyRecipe, classes: Sequence[str]) -> list[Part]:
             set(f(classes, recipe.groups)) for f in (composites.merge, composites.narrow)
         )
         return [Part("first", recipe.first, len(coarse)), Part("second", recipe.second, len(fine))]
-    if isinstance(recipe, EnsembleRecipe):
-        return [Part(name, member, len(classes)) for name, member in recipe.members.items()]
-    return [Part("", recipe, len(classes))]
+    return [Part(name, one, len(classes)) for name, one in recipe.singles.items()]
 
 
-def count(part: Part, features: FeaturesParams, weights_dir: str | None) -> list[Count]:
+def count(part: Part) -> list[Count]:
     """Count the weights of a network in each step of its training, by building it.
 
     Parameters
     ----------
     part : Part
-        What to build, at its full size. A classifier without a network gives an empty list.
-    features, weights_dir : FeaturesParams, str or None
-        What makes the vector that a head gets; of no account for others.
+        What to build, at its full size. A classical classifier gives an empty list.
 
     Notes
     -----
-    No published weights are read or fetched, but for those that make a head's vector: only the
-    shapes count. The largest networks take seconds to build.
+    No published weights are read or fetched: only the shapes count. The largest networks take
+    seconds to build.
     """
     recipe = part.recipe
     if isinstance(recipe, ClassifierRecipe):
         return []
-    if isinstance(recipe, HeadRecipe):
-        backbone, size, layers = features.backbone, features.size, features.layers
-        extractor = backbones.load_extractor(backbone, size, layers, weights_dir)
-        network = networks.build(recipe, extractor.output_shape[1:], part.n_classes)
-        step = recipe.steps[0]
-        return [Count("all", step.epochs, *networks.count_weights(network))]
     network = networks.build(recipe, (recipe.size, recipe.size, 3), part.n_classes)
     counts = []
     for step in recipe.steps:
@@ -328,7 +317,7 @@ def _vary(
     series = itertools.product(*(choices(setting) for setting in everything))
     variants = [params.parse(change(content, one)) for one in series]
     for one in variants:
-        choose(one.model, one.models)
+        choose(one.model, one.models, one.features)
     return variants
 
 
@@ -339,7 +328,7 @@ def _look_up(changed: Params, checked: set[str]) -> int:
             hospitals.load(name)
             checked.add(name)
     classes = taxonomy.read_taxonomy(changed.taxonomy, "taxonomy").classes
-    recipe = choose(changed.model, changed.models)
+    recipe = choose(changed.model, changed.models, changed.features)
     if isinstance(recipe, CascadeRecipe):
         composites.require_groups(classes, recipe.groups)
     return len(classes)

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ from stages.models.recipes import (
     CascadeRecipe,
     ClassifierRecipe,
     EnsembleRecipe,
-    HeadRecipe,
     NetworkRecipe,
 )
+from stages.models.rows import Rows
 from stages.models.trained import CompositeModel, Model, SingleModel
 from stages.training import steps
 from stages.training.checkpoints import Progress, fingerprint
@@ -56,30 +56,13 @@ class Training:
     seconds: list[float]
 
 
-def fit(
-    recipe: AnyRecipe,
-    train: Any,
-    valid: Any,
-    labels: pd.Series,
-    classes: Sequence[str],
-    inputs: InputsParams,
-    seed: int,
-    weights_dir: str | None = None,
-    partial: Path | None = None,
-) -> Training:
-    """Train a recipe.
+@dataclass(frozen=True)
+class Task:
+    """What a training needs besides its recipe and its rows.
 
-    Parameters
+    Attributes
     ----------
-    recipe : HeadRecipe, NetworkRecipe, ClassifierRecipe, CascadeRecipe or EnsembleRecipe
-        What to train.
-    train, valid : reading.Examples, or dict of str to reading.Examples
-        Rows to learn from, and rows that say when to stop, as `rows.read` gives them for the
-        recipe; for a composite by member. `valid` may be empty: then all epochs are run at one
-        learning rate and the last weights are kept.
-    labels : pandas.Series of str
-        Class by image_id.
-    classes : sequence of str
+    classes : list of str
         All classes, in the order of the probabilities.
     inputs : InputsParams
         How the images were prepared; kept with the model.
@@ -90,6 +73,38 @@ def fit(
     partial : pathlib.Path, optional
         Folder that keeps the state after each epoch. A training that was killed is taken up from
         there and gives the same bits as one that was not. The caller removes it in the end.
+    """
+
+    classes: list[str]
+    inputs: InputsParams
+    seed: int
+    weights_dir: str | None = None
+    partial: Path | None = None
+
+    def of(self, member: str, classes: Sequence[str]) -> "Task":
+        """Return the task of one member of a composite: a seed and a folder of its own."""
+        return replace(
+            self,
+            classes=list(classes),
+            seed=seed_for(self.seed, member),
+            partial=self.partial and self.partial / member,
+        )
+
+
+def fit(recipe: AnyRecipe, train: Rows, valid: Rows, labels: pd.Series, task: Task) -> Training:
+    """Train a recipe.
+
+    Parameters
+    ----------
+    recipe : NetworkRecipe, ClassifierRecipe, CascadeRecipe or EnsembleRecipe
+        What to train.
+    train, valid : Examples, or dict of str to Examples
+        Rows to learn from, and rows that say when to stop, as `rows.read` gives them for the
+        recipe; for a composite by member. `valid` may be empty: then all epochs are run at one
+        learning rate and the last weights are kept.
+    labels : pandas.Series of str
+        Class by image_id.
+    task : Task
 
     Returns
     -------
@@ -113,64 +128,38 @@ def fit(
     Random numbers are set once, and TensorFlow is asked for operations that give the same bits
     in every run, for the rest of the process; they are the slower ones.
     """
-    if isinstance(recipe, CascadeRecipe):
-        return _fit_cascade(
-            recipe, train, valid, labels, classes, inputs, seed, weights_dir, partial
-        )
-    if isinstance(recipe, EnsembleRecipe):
+    if isinstance(recipe, CascadeRecipe | EnsembleRecipe):
+        assert isinstance(train, dict)
+        assert isinstance(valid, dict)
+        shares = composites.share_labels(recipe, labels, task.classes)
         fitted = {
-            name: fit(
-                member, train[name], valid[name], labels, classes, inputs, seed_for(seed, name),
-                weights_dir, partial and partial / name,
-            )
+            name: fit(member, train[name], valid[name], own, task.of(name, classes))
             for name, member in recipe.members.items()
-        }  # fmt: skip
-        return _join(recipe, fitted, classes, inputs)
-    train_labels = labels.loc[list(train.image_ids)].tolist()
-    valid_labels = labels.loc[list(valid.image_ids)].tolist()
-    _check(train, train_labels, valid_labels, classes)
+            for own, classes in [shares[name]]
+        }
+        return _join(recipe, fitted, task)
+    assert not isinstance(train, dict)
+    assert not isinstance(valid, dict)
+    train_labels = labels.loc[train.image_ids].tolist()
+    valid_labels = labels.loc[valid.image_ids].tolist()
+    _check(train, train_labels, valid_labels, task.classes)
     if isinstance(recipe, ClassifierRecipe):
-        return _fit_classifier(recipe, train, valid, labels, classes, inputs, seed)
-    settings = f"{recipe!r} {inputs!r} {list(classes)} {seed} {weights_dir}"
+        return _fit_classifier(recipe, train, valid, labels, task)
+    settings = f"{recipe!r} {task.inputs!r} {task.classes} {task.seed} {task.weights_dir}"
     arrays = [one for one in (train.x, train.hidden, valid.x) if one is not None]
     key = fingerprint(settings, [*train_labels, "", *valid_labels], arrays)
-    job = steps.Job(recipe, list(classes), inputs, seed, Progress.start(partial, key))
-    weights = class_weights(train_labels, classes, recipe.class_weights)
+    progress = Progress.start(task.partial, key)
+    job = steps.Job(recipe, task.classes, task.inputs, task.seed, progress)
+    weights = class_weights(train_labels, task.classes, recipe.class_weights)
     parts = [
-        steps.Part(rows, *_encode(names, classes, weights))
+        steps.Part(rows, *_encode(names, task.classes, weights))
         for rows, names in ((train, train_labels), (valid, valid_labels))
     ]
-    return _fit_network(job, parts[0], parts[1], train_labels, weights_dir)
-
-
-def _fit_cascade(
-    recipe: CascadeRecipe,
-    train: Any,
-    valid: Any,
-    labels: pd.Series,
-    classes: Sequence[str],
-    inputs: InputsParams,
-    seed: int,
-    weights_dir: str | None,
-    partial: Path | None,
-) -> Training:
-    composites.require_groups(classes, recipe.groups)
-    fitted = {}
-    for name, rename in (("first", composites.merge), ("second", composites.narrow)):
-        renamed = pd.Series(rename(list(labels), recipe.groups), index=labels.index)
-        own = sorted(set(rename(list(classes), recipe.groups)))
-        fitted[name] = fit(
-            recipe.members[name], train[name], valid[name], renamed, own, inputs,
-            seed_for(seed, name), weights_dir, partial and partial / name,
-        )  # fmt: skip
-    return _join(recipe, fitted, classes, inputs)
+    return _fit_network(job, parts[0], parts[1], train_labels, task.weights_dir)
 
 
 def _join(
-    recipe: CascadeRecipe | EnsembleRecipe,
-    fitted: Mapping[str, Training],
-    classes: Sequence[str],
-    inputs: InputsParams,
+    recipe: CascadeRecipe | EnsembleRecipe, fitted: Mapping[str, Training], task: Task
 ) -> Training:
     members = {
         name: one.model for name, one in fitted.items() if isinstance(one.model, SingleModel)
@@ -180,29 +169,26 @@ def _join(
     )
     told = [{**step, "member": name} for name, one in fitted.items() for step in one.steps]
     seconds = [value for one in fitted.values() for value in one.seconds]
-    return Training(CompositeModel(list(classes), recipe, inputs, members), history, told, seconds)
+    model = CompositeModel(task.classes, recipe, task.inputs, members)
+    return Training(model, history, told, seconds)
 
 
 def _fit_classifier(
-    recipe: ClassifierRecipe,
-    train: Examples,
-    valid: Examples,
-    labels: pd.Series,
-    classes: Sequence[str],
-    inputs: InputsParams,
-    seed: int,
+    recipe: ClassifierRecipe, train: Examples, valid: Examples, labels: pd.Series, task: Task
 ) -> Training:
     start = time.perf_counter()
-    shown = plain(train)
-    names = labels.loc[list(shown.image_ids)].tolist()
-    x = trained.vectors(recipe, shown.x)
-    classifier = classifiers.fit(recipe, x, names, classes, seed)
-    model = SingleModel(
-        list(classes), recipe, inputs, tuple(train.x.shape[1:]), classifier=classifier
-    )
+    shape = tuple(train.x.shape[1:])
+    n_classes, seed = len(task.classes), task.seed
+    network = None
+    if recipe.has_network:
+        network = trained.build(recipe, shape, n_classes, task.weights_dir, pretrained=True)
+    x = trained.vectors(recipe, network, train.x)
+    names = labels.loc[train.image_ids].tolist()
+    classifier = classifiers.fit(recipe, x, names, task.classes, seed)
+    model = SingleModel(task.classes, recipe, task.inputs, shape, network, classifier)
     row = {"member": "model", "step": 1, "epoch": 1, "learning_rate": np.nan}
-    for prefix, part in (("", shown), ("val_", valid)):
-        truth = labels.loc[list(part.image_ids)]
+    for prefix, part in (("", train), ("val_", valid)):
+        truth = labels.loc[part.image_ids]
         row |= _judge(prefix, trained.predict_images(model, part), truth)
     history = pd.DataFrame([row], columns=list(steps.HISTORY))
     told = [steps.describe("all", 0, 1, 1)]
@@ -237,16 +223,13 @@ def _fit_network(
         logger.info("train: no image to validate on; running all epochs")
     with _devices(recipe):
         network = networks.build(recipe, shape, len(job.classes), weights_dir, pretrained=True)
-        if isinstance(recipe, HeadRecipe):
-            networks.standardise(network, train.rows.x)
         for number, step in enumerate(recipe.steps, 1):
             steps.run(job, network, number, step, train, valid)
     rows = [{"member": "model", **row} for row in job.progress.history]
     history = pd.DataFrame(rows, columns=list(steps.HISTORY)).astype({"step": int, "epoch": int})
     classifier = None
-    if isinstance(recipe, NetworkRecipe) and recipe.then is not None:
-        shown = plain(train.rows)
-        hidden = trained.answer(networks.first_hidden(network), shown.x)
+    if recipe.then is not None:
+        hidden = trained.vectors(recipe, network, plain(train.rows).x)
         classifier = classifiers.fit(recipe.then, hidden, labels, job.classes, job.seed)
     model = SingleModel(job.classes, recipe, job.inputs, shape, network, classifier)
     return Training(model, history, job.steps, job.seconds)
@@ -254,16 +237,14 @@ def _fit_network(
 
 def _input_shape(rows: Examples) -> tuple[int, ...]:
     """Return the shape of what a network gets: the rows' without the margin around them."""
-    if rows.x.ndim == 2:
-        return (int(rows.x.shape[1]),)
     side = int(rows.x.shape[1]) - 2 * rows.margin
     return (side, side, 3)
 
 
-def _devices(recipe: HeadRecipe | NetworkRecipe) -> Any:
+def _devices(recipe: NetworkRecipe) -> Any:
     """Return where to build and train: on all GPUs together where there are several."""
     keras, gpus = backend.load_keras(), backend.list_gpus()
-    mixed = isinstance(recipe, NetworkRecipe) and recipe.precision == "mixed"
+    mixed = recipe.precision == "mixed"
     if mixed and not gpus:
         logger.info("train: mixed precision is slower without a GPU; computing in float32")
     # Set in either case: the policy outlives a training in the same process.
@@ -318,7 +299,7 @@ def _check(
     strange = sorted((set(train_labels) | set(valid_labels)) - known)
     if strange:
         raise ModelError(
-            f"data/split.parquet holds labels that are no class: {name_some(strange)}. "
+            f"data/split holds labels that are no class: {name_some(strange)}. "
             f"Classes: {', '.join(classes)}. Run 'uv run dvc repro', which brings both into step."
         )
     if len(known) < 2:

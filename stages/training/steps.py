@@ -16,7 +16,7 @@ from stages.core.errors import ModelError
 from stages.core.params import InputsParams
 from stages.inputs.reading import Examples
 from stages.models import networks, pretrained, trained
-from stages.models.recipes import HeadRecipe, NetworkRecipe, Step
+from stages.models.recipes import NetworkRecipe, Step
 from stages.training import batches
 from stages.training.checkpoints import Progress
 
@@ -61,7 +61,7 @@ class Job:
 
     Attributes
     ----------
-    recipe : HeadRecipe or NetworkRecipe
+    recipe : NetworkRecipe
     classes : list of str
     inputs : InputsParams
         How the images were prepared.
@@ -72,7 +72,7 @@ class Job:
         As of ``fitting.Training``; grow with each step and epoch.
     """
 
-    recipe: HeadRecipe | NetworkRecipe
+    recipe: NetworkRecipe
     classes: list[str]
     inputs: InputsParams
     seed: int
@@ -104,8 +104,7 @@ def run(job: Job, network: Any, number: int, step: Step, train: Part, valid: Par
     """
     tf = backend.load_tensorflow()[1]
     recipe, progress = job.recipe, job.progress
-    if isinstance(recipe, NetworkRecipe):
-        networks.freeze(network, recipe, step.train)
+    networks.freeze(network, recipe, step.train)
     learning = networks.count_weights(network)[1]
     if number < progress.step:
         job.steps.append(_count(job, number, step, learning))
@@ -151,11 +150,6 @@ def _prepare_step(
     """
     keras = backend.load_keras()
     recipe, has_valid = job.recipe, len(valid.rows.image_ids) > 0
-    if isinstance(recipe, HeadRecipe):
-        return network, (
-            _feed(train.rows.x, train, recipe.batch, job.seed, done),
-            _feed(valid.rows.x, valid, recipe.batch, None) if has_valid else None,
-        )
     balances = job.inputs.white_balance
     grey = balances.count("grey_world") / len(balances)
     cut = networks.split(network)
@@ -214,21 +208,16 @@ def _compile(job: Job, model: Any, step: Step, n_batches: int) -> None:
         rate = keras.optimizers.schedules.CosineDecay(
             0.0, max(1, updates - warm), warmup_target=step.learning_rate, warmup_steps=warm
         )
-    if isinstance(recipe, HeadRecipe):
-        optimiser = keras.optimizers.Adam(rate)
-        smoothing = 0.0
-    else:
-        optimiser = _optimisers(keras)[recipe.optimiser](
-            rate,
-            weight_decay=recipe.weight_decay,
-            global_clipnorm=recipe.clip_norm,
-            use_ema=recipe.average > 0,
-            ema_momentum=recipe.average or 0.99,
-        )
-        smoothing = recipe.label_smoothing
+    optimiser = _optimisers(keras)[recipe.optimiser](
+        rate,
+        weight_decay=recipe.weight_decay,
+        global_clipnorm=recipe.clip_norm,
+        use_ema=recipe.average > 0,
+        ema_momentum=recipe.average or 0.99,
+    )
     model.compile(
         optimizer=optimiser,
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=smoothing),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
         weighted_metrics=[],
         # Compiled for a CPU, a step of the fine-tuned network takes many times as long.
@@ -266,7 +255,7 @@ def _callbacks(
             keras.callbacks.EarlyStopping(step.monitor, patience=step.stop_patience),
         ]  # fmt: skip
     swap = []
-    if isinstance(recipe, NetworkRecipe) and recipe.average > 0:
+    if recipe.average > 0:
         swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]
     clock = [time.perf_counter(), 0.0]
 
@@ -366,14 +355,11 @@ def _feed(
 ) -> Any:
     """Return a tf.data.Dataset of (rows, targets, weights), in a new order every epoch.
 
-    `x` holds a row, or a row for each of several views, of which every epoch takes one. Without a
-    seed the order is that of the rows, and the first view is taken. Only a batch at a time is
-    read.
+    `x` holds the stored views of each row, of which every epoch takes one. Without a seed the
+    order is that of the rows, and the first view is taken. Only a batch at a time is read.
     """
     _, tf = backend.load_tensorflow()
     n_rows = len(part.targets)
-    has_views = len(x) == n_rows and x.ndim > 2 and seed is not None and x.shape[1] > 1
-    squeeze = x.ndim > 2
     epochs = itertools.count(first_epoch)
 
     def draw() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -382,15 +368,15 @@ def _feed(
         if seed is not None:
             epoch = next(epochs)
             order = batches.draw_order(part.targets, sampling, seed, epoch)
-            if has_views:
+            if x.shape[1] > 1:
                 views = np.random.default_rng([seed, epoch]).integers(x.shape[1], size=n_rows)
         for start in range(0, n_rows, batch):
             rows = order[start : start + batch]
-            values = x[rows, views[start : start + batch]] if squeeze else x[rows]
+            values = x[rows, views[start : start + batch]]
             yield values, part.targets[rows], part.weights[rows]
 
     signature = (
-        tf.TensorSpec((None, *x.shape[2 if squeeze else 1 :]), x.dtype),
+        tf.TensorSpec((None, *x.shape[2:]), x.dtype),
         tf.TensorSpec((None, part.targets.shape[1]), tf.float32),
         tf.TensorSpec((None,), tf.float32),
     )

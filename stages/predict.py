@@ -1,0 +1,33 @@
+"""predict: what the model says of one hospital's test images. model, split -> predictions."""
+
+import logging
+from functools import partial
+from pathlib import Path
+
+from stages.core.errors import run_stage
+from stages.core.tables import PREDICTIONS
+from stages.inputs import reading
+from stages.models import predicting, rows, trained
+
+MODEL = Path("data/model")
+SCORED_PARTS = ("test", "unseen")
+
+log = logging.getLogger(__name__)
+
+
+def main(hospital: str) -> None:
+    """Write data/predictions/<hospital>. No label is read here: only evaluate knows the truth."""
+    card = trained.read_card(MODEL)
+    chosen = reading.read_split([hospital], SCORED_PARTS, ["image_id", "hospital", "part"])
+    stream = partial(reading.stream_pictures, hospital, card.inputs, set(chosen["image_id"]))
+    # Pixels are prepared by forked processes, so TensorFlow must not be running yet.
+    pictures = rows.read(card.recipe, stream, card.inputs, plain_only=True)
+    found = trained.no_answers(card)
+    if len(chosen):
+        found = trained.predict_images(trained.load(MODEL), pictures)
+    PREDICTIONS.write(predicting.tabulate(chosen, found, card.classes), hospital)
+    log.info("predict: %s, %d images", hospital, len(chosen))
+
+
+if __name__ == "__main__":
+    run_stage(main, "hospital")
