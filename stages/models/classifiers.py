@@ -1,7 +1,7 @@
-"""Classical classifiers of vectors: fitted by scikit-learn, stored as plain arrays, ours to read.
+"""Classical classifiers of vectors: learnt by scikit-learn, stored as plain arrays.
 
-A fitted model is a set of named arrays. Prediction needs numpy alone and gives what scikit-learn
-gives, so that a stored model is neither unpickled nor tied to a version.
+A fitted model is a set of named arrays, from which `predict` gives what scikit-learn's object
+would, so that a stored model is neither unpickled nor tied to a version.
 """
 
 import hashlib
@@ -19,14 +19,13 @@ from stages.core import store
 from stages.core.errors import ModelError, name_some
 from stages.core.settings import seed_for
 from stages.images import morphology
-from stages.models import reduction
-from stages.models.estimators import KINDS, Codes
+from stages.models import estimators, reduction
 from stages.models.recipes import ClassifierRecipe, ClassifierSettings
-from stages.models.reduction import Array, Arrays, Floats, Layout
+from stages.models.reduction import Arrays, Codes, Floats, Layout
 
 FILE = "classifier.npz"
 GREY_UNIT = 3 * 255
-_ALWAYS: Layout = {"present": ("i", ("present",)), "n_inputs": ("i", ())}
+_ALWAYS: Layout = {"present": "present -> classes", "mean": "columns", "scale": "columns"}
 
 
 @dataclass(frozen=True)
@@ -84,16 +83,17 @@ class Classifier:
         """
         settings, arrays = self.settings, self.arrays
         _require_vectors(x)
-        n_inputs = int(arrays["n_inputs"])
+        n_inputs = len(arrays.get("pca_mean", arrays["mean"]))
         if x.shape[1] != n_inputs:
             raise ModelError(
                 f"the vectors have {x.shape[1]} columns, those of training had {n_inputs}. "
                 "Run 'uv run dvc repro', which brings model and vectors into step."
             )
-        reduced = reduction.transform(settings.reduce, arrays, x, settings.umap_neighbours)
         chances = np.zeros((len(x), len(self.classes)))
-        kind = KINDS[settings.classifier]
-        chances[:, arrays["present"]] = kind.score(settings, arrays, reduced.astype(np.float64))
+        for start in range(0, len(x), reduction.BATCH):
+            rows = slice(start, start + reduction.BATCH)
+            reduced = reduction.transform(settings, arrays, x[rows])
+            chances[rows, arrays["present"]] = estimators.score(settings, arrays, reduced)
         return chances
 
     def save(self, folder: Path) -> None:
@@ -155,12 +155,9 @@ def fit(
             f"the training rows hold {len(present)} of the classes {name_some(list(classes))}; a "
             "classifier needs two. Check split.train_hospitals and the taxonomy."
         )
-    inside = inside.astype(np.int64)
     arrays, reduced = reduction.fit(settings, x, inside, seed_for(seed, "reduction"))
-    kind = KINDS[settings.classifier]
-    fitted = kind.fit(settings, reduced.astype(np.float64), inside, seed_for(seed, "classifier"))
-    arrays = arrays | fitted | {"present": present, "n_inputs": np.array(x.shape[1], np.int64)}
-    return Classifier(settings, tuple(classes), arrays)
+    arrays |= estimators.fit(settings, reduced, inside, seed_for(seed, "classifier"))
+    return Classifier(settings, tuple(classes), arrays | {"present": present})
 
 
 def load(folder: Path, settings: ClassifierSettings, classes: Sequence[str]) -> Classifier:
@@ -188,7 +185,9 @@ def load(folder: Path, settings: ClassifierSettings, classes: Sequence[str]) -> 
     arrays = _read_arrays(path)
     if arrays.pop("classes", np.array([])).tolist() != list(classes):
         raise _foreign(path, "its classes are not those asked for")
-    _check_layout(path, settings, arrays, len(classes))
+    problem = _find_problem(settings, arrays, len(classes))
+    if problem:
+        raise _foreign(path, problem)
     return Classifier(settings, tuple(classes), arrays)
 
 
@@ -216,11 +215,9 @@ def vectorise(recipe: ClassifierRecipe, pixels: NDArray[np.uint8]) -> NDArray[np
     if recipe.vectors == "measures":
         return morphology.measure_all(pixels)
     n, height, width, _ = pixels.shape
-    grey = np.empty((n, height * width), dtype=np.float32)
-    for rows in reduction.blocks(n, 3 * height * width):
-        total = pixels[rows].sum(axis=3, dtype=np.float32)
-        grey[rows] = total.reshape(len(total), -1) / GREY_UNIT
-    return grey
+    grey: NDArray[np.float32] = pixels.sum(axis=3, dtype=np.float32)
+    grey /= GREY_UNIT
+    return grey.reshape(n, height * width)
 
 
 # -- What is stored
@@ -231,7 +228,7 @@ def _read_arrays(path: Path) -> Arrays:
         # Opened here: NumPy leaves a file open that it cannot read.
         with path.open("rb") as file:
             stored = np.load(file, allow_pickle=False)
-            return {name: stored[name] for name in stored.files}
+            return {name: np.asarray(stored[name]) for name in stored.files}
     except FileNotFoundError:
         raise ModelError(f"{path} is missing. Run 'uv run dvc repro', which makes it.") from None
     except (ValueError, OSError, EOFError, KeyError, TypeError, AttributeError, MemoryError,
@@ -239,80 +236,35 @@ def _read_arrays(path: Path) -> Arrays:
         raise _foreign(path, "it cannot be read as plain arrays") from None
 
 
-def _check_layout(path: Path, settings: ClassifierSettings, arrays: Arrays, n_classes: int) -> None:
-    """Check names, kinds of numbers, shapes, and all numbers that point somewhere."""
-    layout = _ALWAYS | reduction.LAYOUTS[settings.reduce] | KINDS[settings.classifier].layout
-    if set(arrays) != set(layout):
-        raise _foreign(
-            path, f"it holds {name_some(sorted(arrays))}, not {name_some(sorted(layout))}"
-        )
-    sizes: dict[str, int] = {}
-    for name, (kind, axes) in layout.items():
-        array = arrays[name]
-        fits = array.dtype.kind == kind and array.ndim == len(axes)
-        if not fits or any(
-            sizes.setdefault(axis, n) != n for axis, n in zip(axes, array.shape, strict=True)
-        ):
-            raise _foreign(path, f"{name} is {array.dtype} of shape {array.shape}")
-        if kind == "f" and not np.isfinite(array).all():
-            raise _foreign(path, f"{name} is not finite")
-    problem = _find_problem(settings, arrays, sizes, n_classes)
-    if problem:
-        raise _foreign(path, problem)
-
-
-def _find_problem(
-    settings: ClassifierSettings, arrays: Arrays, sizes: dict[str, int], n_classes: int
-) -> str | None:
+def _find_problem(settings: ClassifierSettings, arrays: Arrays, n_classes: int) -> str | None:
     """Return what would send a prediction astray, or into an endless walk."""
-    present, n_inputs = arrays["present"], int(arrays["n_inputs"])
-    n_present = len(present)
-    if n_present < 2 or not _is_within(present, n_classes) or not (np.diff(present) > 0).all():
+    layout = _ALWAYS | reduction.LAYOUTS[settings.reduce] | estimators.LAYOUTS[settings.classifier]
+    if set(arrays) != set(layout):
+        return f"it holds {name_some(sorted(arrays))}, not {name_some(sorted(layout))}"
+    n_present = arrays["present"].size
+    pairs = n_present * (n_present - 1) // 2
+    sizes = {"classes": n_classes, "present": n_present, "pairs": pairs, "sides": 2}
+    for name, rule in layout.items():
+        array, (axes, _, target) = arrays[name], rule.partition(" -> ")
+        kinds = (np.int32, np.int64) if target else (np.float32, np.float64)
+        given = zip(axes.split(), (*array.shape, 0, 0), strict=False)
+        shape = tuple(sizes.setdefault(axis, n) for axis, n in given)
+        if array.dtype not in kinds or array.shape != shape or not array.size:
+            return f"{name} is {array.dtype} of shape {array.shape}"
+        if not np.isfinite(array).all():
+            return f"{name} is not finite"
+        if target and not ((array >= 0) & (array < sizes[target])).all():
+            return f"{name} leads nowhere"
+    if n_present < 2 or not (np.diff(arrays["present"]) > 0).all():
         return "present is not a rising list of classes"
-    if sizes.get("inputs", n_inputs) != n_inputs or n_inputs < 1:
-        return "n_inputs contradicts pca_mean"
-    n_columns = {
-        "none": n_inputs, "pca": sizes.get("components"),
-    }.get(settings.reduce, sizes.get("places"))  # fmt: skip
-    if sizes.get("columns", n_columns) != n_columns:
-        return "mean does not fit the reduction"
-    if settings.classifier == "svm" and (
-        sizes["rivals"] != n_present - 1
-        or sizes["pairs"] != n_present * (n_present - 1) // 2
-        or (arrays["n_support"] < 0).any()
-        or arrays["n_support"].sum() != sizes["vectors"]
-    ):
-        return "the support vectors do not fit the classes"
-    if settings.classifier == "knn" and (
-        sizes["vectors"] < settings.neighbours
-        or not _is_within(arrays["codes"], n_present)
-        or arrays["codes"].max() != n_present - 1
-    ):
-        return "codes does not fit the classes, or neighbours"
-    if settings.classifier in ("forest", "extra_trees"):
-        return _find_lost_node(arrays, int(n_columns or 0))
+    if any((arrays[name] <= 0).any() for name in ("scale", "gamma") if name in arrays):
+        return "scale or gamma is not positive"
+    if settings.classifier == "knn" and sizes["vectors"] < settings.neighbours:
+        return "vectors are fewer than neighbours"
+    # No node leads back: every walk ends.
+    if "nodes" in sizes and (np.arange(sizes["nodes"]) > arrays["children"].T).any():
+        return "a node of a tree leads back"
     return None
-
-
-def _find_lost_node(arrays: Arrays, n_columns: int) -> str | None:
-    features, left, right = arrays["features"], arrays["left"], arrays["right"]
-    n_nodes = len(features)
-    is_leaf = features < 0
-    here = np.flatnonzero(~is_leaf)
-    # A child stands behind its parent: every walk ends.
-    is_lost = (
-        not len(arrays["roots"])
-        or not _is_within(arrays["roots"], n_nodes)
-        or not (features < n_columns).all()
-        or not _is_within(left[is_leaf], len(arrays["shares"]))
-        or any(not _is_within(side[here], n_nodes) for side in (left, right))
-        or any((side[here] <= here).any() for side in (left, right))
-    )
-    return "a node of a tree leads nowhere" if is_lost else None
-
-
-def _is_within(places: Array, n: int) -> bool:
-    return bool(((places >= 0) & (places < n)).all())
 
 
 def _foreign(path: Path, problem: str) -> ModelError:
@@ -328,18 +280,17 @@ def _foreign(path: Path, problem: str) -> ModelError:
 def _require_vectors(x: NDArray[np.float32]) -> None:
     if x.ndim != 2 or x.shape[1] == 0:
         raise ModelError(f"vectors of shape {x.shape} are no table. Check the recipe's vectors.")
-    for rows in reduction.blocks(len(x), x.shape[1]):
-        broken = ~np.isfinite(x[rows]).all(axis=1)
-        if broken.any():
-            raise ModelError(
-                f"{int(broken.sum())} vectors hold numbers that are not finite, the first in row "
-                f"{rows.start + int(broken.argmax())}. Run 'uv run dvc repro -f' on what made them."
-            )
+    # A sum of finite float32 is finite in float64, and takes no copy of the table.
+    broken = ~np.isfinite(x.sum(axis=1, dtype=np.float64))
+    if broken.any():
+        raise ModelError(
+            f"{int(broken.sum())} vectors hold numbers that are not finite, the first in row "
+            f"{int(broken.argmax())}. Run 'uv run dvc repro -f' on what made them."
+        )
 
 
 def _encode(labels: Sequence[str], classes: Sequence[str], n_rows: int) -> Codes:
-    places = {name: place for place, name in enumerate(classes)}
-    unknown = sorted({label for label in labels if label not in places})
+    unknown = sorted(set(labels) - set(classes))
     if unknown:
         raise ModelError(
             f"labels {name_some(unknown)} are none of the classes {name_some(list(classes))}. "
@@ -347,7 +298,7 @@ def _encode(labels: Sequence[str], classes: Sequence[str], n_rows: int) -> Codes
         )
     if len(labels) != n_rows:
         raise ModelError(f"{n_rows} vectors have {len(labels)} labels. Give one for each.")
-    return np.array([places[label] for label in labels], dtype=np.int64)
+    return np.array([list(classes).index(label) for label in labels], dtype=np.int64)
 
 
 def _order_rows(x: NDArray[np.float32], codes: Codes) -> NDArray[np.int64]:

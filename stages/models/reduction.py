@@ -2,53 +2,47 @@
 
 import importlib.util
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
 
 from stages.core import backend
 from stages.core.errors import ModelError
 from stages.models.recipes import ClassifierSettings
 
-Array = NDArray[Any]
-Arrays = dict[str, Array]
+Arrays = dict[str, NDArray[Any]]
+Codes = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Layout = dict[str, tuple[str, tuple[str, ...]]]  # kind of number, and the name of each axis
+# By name, an array's axes; and of whole numbers, after an arrow, the axis that they point into,
+# which stands before them.
+Layout = dict[str, str]
 
-BLOCK = 1 << 22  # numbers held at once, 32 MB
+BATCH = 2000  # rows at once: 520 MB of pictures of 180 x 180
 LEAST_VARIANCE = 1e-10  # of the largest: below it a direction is rounding
-UMAP_COLUMNS = 500  # UMAP looks for neighbours in so many principal components
+MOST_COMPONENTS = 500  # that are looked for unasked, and in which UMAP looks for neighbours
 BISECTIONS = 64
+FAR = 1e18  # nothing lies farther: in float32 a square would be infinite
 
-PCA_LAYOUT: Layout = {
-    "pca_mean": ("f", ("inputs",)),
-    "pca_components": ("f", ("components", "inputs")),
-}
-UMAP_LAYOUT: Layout = PCA_LAYOUT | {
-    "umap_vectors": ("f", ("rows", "components")),
-    "umap_places": ("f", ("rows", "places")),
-}
-LAYOUTS: dict[str, Layout] = {
-    "none": {}, "pca": PCA_LAYOUT, "umap": UMAP_LAYOUT, "umap_supervised": UMAP_LAYOUT,
+_UMAP: Layout = {
+    "pca_mean": "inputs", "pca_components": "components inputs",
+    "umap_vectors": "rows components", "umap_places": "rows columns",
 }  # fmt: skip
+LAYOUTS: dict[str, Layout] = {
+    "none": {},
+    "pca": {"pca_mean": "inputs", "pca_components": "columns inputs"},
+    "umap": _UMAP,
+    "umap_supervised": _UMAP,
+}
 
 
 def fit(
-    settings: ClassifierSettings, x: NDArray[np.float32], codes: NDArray[np.int64], seed: int
+    settings: ClassifierSettings, x: NDArray[np.float32], codes: Codes, seed: int
 ) -> tuple[Arrays, NDArray[np.float32]]:
-    """Learn a reduction.
-
-    Parameters
-    ----------
-    settings : ClassifierSettings
-        ``reduce``, ``components`` and ``umap_neighbours`` are read.
-    x : numpy.ndarray of float32, shape (n_rows, n_columns)
-        Training rows, finite.
-    codes : numpy.ndarray of int64, shape (n_rows,)
-        Their classes; only ``umap_supervised`` looks at them.
-    seed : int
+    """Learn a reduction of finite training rows; only ``umap_supervised`` looks at their codes.
 
     Returns
     -------
@@ -66,42 +60,39 @@ def fit(
     """
     if settings.reduce == "none":
         return {}, x
-    if settings.reduce == "pca":
-        arrays = fit_pca(x, settings.components)
-        return arrays, transform("pca", arrays, x)
-    _require_umap_fits(settings, len(x))
-    # A rotation keeps all distances; it makes the stored rows small.
-    arrays = fit_pca(x, None)
-    vectors = transform("pca", arrays, x)
-    y = codes if settings.reduce == "umap_supervised" else None
-    places = _load_umap()(
+    is_pca = settings.reduce == "pca"
+    if not is_pca:
+        _require_umap_fits(settings, len(x))
+    # A rotation keeps all distances; it makes the rows that UMAP stores small.
+    arrays = _fit_pca(x, settings.components if is_pca else None)
+    starts = range(0, len(x), BATCH)
+    rotated = np.concatenate([_rotate(arrays, x[at : at + BATCH]) for at in starts])
+    if is_pca:
+        return arrays, rotated
+    if importlib.util.find_spec("umap") is None:
+        raise ModelError(
+            "reduce: UMAP needs umap-learn, which is not installed. Run 'uv sync --extra umap', "
+            "or choose reduce: pca."
+        )
+    # umap imports TensorFlow for a part that is not used here; ours loads it without noise.
+    backend.load_tensorflow()
+    from umap import UMAP
+
+    umap = UMAP(
         n_components=settings.components,
         n_neighbors=settings.umap_neighbours,
         random_state=seed,
         n_jobs=1,  # UMAP follows its seed on one core only
-    ).fit_transform(vectors, y)
-    places = np.asarray(places, dtype=np.float32)
-    return arrays | {"umap_vectors": vectors, "umap_places": places}, places
+    )
+    y = codes if settings.reduce == "umap_supervised" else None
+    places = np.asarray(umap.fit_transform(rotated, y), dtype=np.float32)
+    return arrays | {"umap_vectors": rotated, "umap_places": places}, places
 
 
 def transform(
-    reduce: str, arrays: Arrays, x: NDArray[np.float32], neighbours: int = 15
+    settings: ClassifierSettings, arrays: Arrays, x: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Reduce new rows.
-
-    Parameters
-    ----------
-    reduce : str
-        ``"none"``, ``"pca"``, ``"umap"`` or ``"umap_supervised"``.
-    arrays : dict of str to numpy.ndarray
-        Of `fit`.
-    x : numpy.ndarray of float32, shape (n_rows, n_columns)
-    neighbours : int
-        ``umap_neighbours`` of the settings.
-
-    Returns
-    -------
-    numpy.ndarray of float32, shape (n_rows, n_components)
+    """Reduce new rows to shape (n_rows, n_components).
 
     Notes
     -----
@@ -118,101 +109,70 @@ def transform(
     .. [1] L. McInnes, J. Healy, J. Melville, "UMAP: Uniform Manifold Approximation and Projection
        for Dimension Reduction", arXiv 1802.03426 (2018), section 3.1.
     """
-    if reduce == "none":
+    if settings.reduce == "none":
         return x
-    mean, components = arrays["pca_mean"], arrays["pca_components"].T.astype(np.float64)
-    rotated = np.empty((len(x), components.shape[1]), dtype=np.float32)
-    for rows in blocks(len(x), x.shape[1]):
-        rotated[rows] = (x[rows] - mean) @ components
-    if reduce == "pca":
+    rotated = _rotate(arrays, x)
+    if settings.reduce == "pca":
         return rotated
-    return _place(rotated, arrays["umap_vectors"], arrays["umap_places"], neighbours)
+    vectors, places = arrays["umap_vectors"], arrays["umap_places"]
+    k = min(settings.umap_neighbours, len(vectors))
+    distances, nearest = find_nearest(rotated, vectors, k)
+    weights = _memberships(distances)
+    shares = weights / weights.sum(axis=1, keepdims=True)
+    return np.asarray(np.einsum("nk,nkp->np", shares, places[nearest]), dtype=np.float32)
 
 
-def fit_pca(x: NDArray[np.float32], wanted: float | None) -> Arrays:
-    """Find the principal components.
+def find_nearest(
+    x: NDArray[np.float32], others: NDArray[np.float32], k: int
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Return distances and places of each row's `k` nearest others, of equally near the first."""
+    # Several threads would each keep those that they meet first.
+    with threadpool_limits(1, user_api="openmp"):
+        search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(others)
+        distances, places = search.kneighbors(x)
+    order = np.lexsort((places, distances))
+    ordered = np.take_along_axis(distances, order, axis=1).astype(np.float64)
+    return ordered, np.take_along_axis(places, order, axis=1)
 
-    Parameters
-    ----------
-    x : numpy.ndarray of float32, shape (n_rows, n_columns)
-    wanted : int, float or None
-        Number of components; or the share of variance, below 1, that they hold together; None:
-        at most 500, as many as there are.
 
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        ``pca_mean``, float64, and ``pca_components``, float32, rows of length 1 in falling order
-        of variance. The largest entry of each is positive: the sign is free otherwise.
+def _fit_pca(x: NDArray[np.float32], wanted: float | None) -> Arrays:
+    """Return the mean and components, so many or of such a share of variance; None: up to 500.
 
-    Raises
-    ------
-    ModelError
-        The rows have fewer independent directions than asked for, or none.
-
-    Notes
-    -----
-    By the eigenvectors of the smaller of the two products, rows x rows or columns x columns,
-    summed over blocks: pictures have more columns than there are pictures.
+    In falling order of variance; the largest entry of each is positive: the sign is free
+    otherwise. Where there are more than 500, as many are found by random projections from a
+    fixed seed: the whole decomposition of 13,000 pictures takes hours. The first hundred are then
+    exact; all are where 500 do not hold the share.
     """
-    n, d = x.shape
-    mean: Floats = np.asarray(np.mean(x, axis=0, dtype=np.float64))
-    by_rows = n <= d
-    product = np.zeros((min(n, d),) * 2)
-    for part in blocks(d if by_rows else n, n if by_rows else d):
-        if by_rows:
-            block = x[:, part] - mean[part]
-            product += block @ block.T
-        else:
-            block = x[part] - mean
-            product += block.T @ block
-    variances, vectors = np.linalg.eigh(product)
-    variances, vectors = variances[::-1], vectors[:, ::-1]
-    n_known = int((variances > LEAST_VARIANCE * max(float(variances[0]), 0.0)).sum())
-    if n_known == 0 or variances[0] <= 0:
+    if not np.ptp(x, axis=0).any():
         raise ModelError("reduce: all training rows are equal; there is nothing to reduce.")
-    k = _count_components(variances[:n_known], wanted)
-    chosen = vectors[:, :k]
-    if by_rows:
-        components = np.empty((k, d))
-        for part in blocks(d, n):
-            components[:, part] = chosen.T @ (x[:, part] - mean[part])
-        components /= np.sqrt(variances[:k, None])
-    else:
-        components = chosen.T
-    largest = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)
-    components = components * np.sign(largest)
-    return {"pca_mean": mean, "pca_components": components.astype(np.float32)}
+    k = wanted if isinstance(wanted, int) else MOST_COMPONENTS
+    whole = PCA(svd_solver="full", copy=False)
+    most = max(k, MOST_COMPONENTS)
+    pca = whole
+    if most < min(x.shape):
+        pca = PCA(most, svd_solver="randomized", random_state=0, copy=False)
+    # In float32 the number of cores would move the components by a hundred-thousandth.
+    pca.fit(x.astype(np.float64))
+    if isinstance(wanted, float):
+        if pca.explained_variance_ratio_.sum() <= wanted:
+            pca = whole.fit(x.astype(np.float64))
+        shares = pca.explained_variance_ratio_.cumsum()
+        k = int(np.searchsorted(shares, wanted, side="right")) + 1
+    variances = pca.explained_variance_
+    n_known = int((variances > LEAST_VARIANCE * variances[0]).sum())
+    if isinstance(wanted, int) and wanted > n_known:
+        raise ModelError(
+            f"components: {wanted} are wanted; the training rows have {n_known} independent "
+            "directions. Lower components, or give it as a share of variance."
+        )
+    components = pca.components_[: min(k, n_known)].astype(np.float32)
+    return {"pca_mean": pca.mean_, "pca_components": components}
 
 
-def blocks(n: int, width: int) -> Iterator[slice]:
-    """Yield slices of 0..n so that each holds about 32 MB of rows of `width` numbers."""
-    step = max(1, BLOCK // max(width, 1))
-    for start in range(0, n, step):
-        yield slice(start, min(start + step, n))
-
-
-def squared_distances(x: NDArray[Any], others: NDArray[Any]) -> Floats:
-    """Return squared Euclidean distances, shape (n_rows, n_others), never below 0."""
-    wide, theirs = x.astype(np.float64), others.astype(np.float64)
-    squares = (wide**2).sum(axis=1)[:, None] + (theirs**2).sum(axis=1) - 2 * wide @ theirs.T
-    positive: Floats = np.maximum(squares, 0)
-    return positive
-
-
-def _count_components(variances: Floats, wanted: float | None) -> int:
-    n_known = len(variances)
-    if wanted is None:
-        return min(UMAP_COLUMNS, n_known)
-    if isinstance(wanted, int):
-        if wanted > n_known:
-            raise ModelError(
-                f"components: {wanted} are wanted; the training rows have {n_known} independent "
-                "directions. Lower components, or give it as a share of variance."
-            )
-        return wanted
-    shares = np.cumsum(variances) / variances.sum()
-    return min(n_known, int(np.searchsorted(shares, wanted, side="right")) + 1)
+def _rotate(arrays: Arrays, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    # In float64, so that neither the other rows nor the number of cores move a row's last bits.
+    rotated = (x - arrays["pca_mean"]) @ arrays["pca_components"].T
+    return np.asarray(rotated.clip(-FAR, FAR), dtype=np.float32)
 
 
 def _require_umap_fits(settings: ClassifierSettings, n_rows: int) -> None:
@@ -230,33 +190,6 @@ def _require_umap_fits(settings: ClassifierSettings, n_rows: int) -> None:
             f"components is {settings.components}; of {n_rows} training rows UMAP can make at most "
             f"{n_rows - 2}. Lower components."
         )
-
-
-def _load_umap() -> Any:
-    if importlib.util.find_spec("umap") is None:
-        raise ModelError(
-            "reduce: UMAP needs umap-learn, which is not installed. Run 'uv sync --extra umap', "
-            "or choose reduce: pca."
-        )
-    # umap imports TensorFlow for a part that is not used here; ours loads it without noise.
-    backend.load_tensorflow()
-    from umap import UMAP
-
-    return UMAP
-
-
-def _place(
-    x: NDArray[np.float32], vectors: Array, places: Array, neighbours: int
-) -> NDArray[np.float32]:
-    k = min(neighbours, len(vectors))
-    found = np.empty((len(x), places.shape[1]), dtype=np.float32)
-    for rows in blocks(len(x), len(vectors)):
-        squares = squared_distances(x[rows], vectors)
-        nearest = np.argsort(squares, axis=1, kind="stable")[:, :k]
-        weights = _memberships(np.sqrt(np.take_along_axis(squares, nearest, axis=1)))
-        shares = weights / weights.sum(axis=1, keepdims=True)
-        found[rows] = np.einsum("nk,nkp->np", shares, places[nearest].astype(np.float64))
-    return found
 
 
 def _memberships(distances: Floats) -> Floats:
