@@ -1,4 +1,4 @@
-"""Recipes and replays in words: the lines that `stages.models` prints, and README's table."""
+"""Recipes and replays in words: the lines that `stages.models` prints, and a page's table."""
 
 import re
 import shlex
@@ -144,7 +144,7 @@ def replay_lines(replay: Replay, counted: Sequence[Counted] = ()) -> list[str]:
 
 
 def readme_table(replays: Sequence[Replay]) -> str:
-    """Return README's section of all replays: for each protocol its command and a table.
+    """Return the section of all replays in metrics/README.md: by protocol a command and a table.
 
     Parameters
     ----------
