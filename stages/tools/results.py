@@ -174,9 +174,7 @@ def _check_source(where: str, cells: dict[str, str], commands: dict[str, str]) -
     if " exp run " in command and f" -n {name} " not in f"{command} ":
         _refuse(where, f"command does not name its experiment. Add -n {name}")
     if commands.setdefault(name, command) != command:
-        _refuse(
-            where, f"{name} has another command than in a line before. Rename one of the two"
-        )
+        _refuse(where, f"{name} has another command than in a line before. Rename one of the two")
     if not re.fullmatch(r"[0-9a-f]{7,40}", cells["commit"]):
         _refuse(where, f"commit is {cells['commit']!r}; it takes 7 to 40 digits of a commit's hash")
     for column in ("hospital", "metric"):
