@@ -1,7 +1,8 @@
 """Real images, reduced: train on barcelona, test on its held-back part and four unseen hospitals.
 
 ``python -m tests.check_real`` needs ../shared/data as mirror. The full form, with barcelona224,
-stands in the README; this one leaves it out so that every submission can afford it.
+stands in metrics/README.md (five-default); this one leaves it out so that every submission can
+afford it.
 """
 
 import json

@@ -15,6 +15,7 @@ import yaml
 
 from stages.simulation.cohorts import SmearSpec
 from stages.simulation.cohorts import publish as publish_smears
+from tests import documents
 from tests.projects import Project, stages_run
 
 LEARNING = ["train", "evaluate", "cover", "summarise"]
@@ -118,18 +119,21 @@ def test_editing_another_recipe_reruns_nothing(project):
 def test_the_readme_compares_experiments_word_for_word(project):
     """Another recipe reruns train to summarise; the diffs name the change and the effect."""
     compare, series = commands(project, "Compare experiments")
-    run, params_diff, metrics_diff, plots_diff, show = (project.dvc(*words) for words in compare)
-    assert stages_run(run) == LEARNING
-    assert re.search(r"model +lite0_finetuned +lite0_head", params_diff.stdout)
+    head, trees, params_diff, metrics_diff = (project.dvc(*words) for words in compare)
+    assert stages_run(head) == stages_run(trees) == LEARNING
+    assert re.search(r"model +lite0_head +measures_trees", params_diff.stdout)
+    assert len(params_diff.stdout.splitlines()) < 20
     assert re.search(r"in_domain\.\S+ +\S+ +\S+ +\S+", metrics_diff.stdout)
-    page = plots_diff.stdout.strip().removeprefix("file://")
+    page = project.dvc("plots", "diff").stdout.strip().removeprefix("file://")
     html = Path(page).read_text(encoding="utf-8")
     assert "confusion.csv" in html
     shown = re.sub(r"<template.*?</template>", "", html, flags=re.DOTALL)
     assert not re.findall(r"<(?:script|link)[^>]+(?:src|href)=[\"']https?://", shown)
-    assert "head" in show.stdout
+    assert {"head", "trees"} <= set(experiments(project))
 
-    project.git("checkout", "-q", ".")
+    [restore] = re.findall(r"`(git restore [^`]+)`", project.read("README.md"))
+    project.run(*restore.split())
+    assert project.git("status", "--porcelain") == ""
     project.dvc("checkout")
     assert stages_run(project.dvc("repro")) == []
 
@@ -155,23 +159,11 @@ def wait_for_queue(project, **variables):
     assert not failed, project.dvc("queue", "logs", failed[0], check=False, **variables).stdout
 
 
-def readme_section(project, title):
-    text = project.read("README.md")
-    section = text[text.index(f"## {title}") :]
-    end = section.find("\n## ", 4)
-    return section[:end] if end > 0 else section
-
-
-def blocks(section):
-    """The fenced blocks of a README section, as (language, text)."""
-    return re.findall(r"```(\w*)\n(.*?)```", section, flags=re.DOTALL)
-
-
 def commands(project, title):
     """The dvc commands of a section's bash blocks, split into words, a list for each block."""
     return [
-        [shlex.split(line.removeprefix("uv run dvc ")) for line in text.splitlines() if line]
-        for language, text in blocks(readme_section(project, title))
+        [shlex.split(line.removeprefix("uv run dvc ")) for line in body.splitlines() if line]
+        for language, body in documents.blocks(documents.find_section(title, project.folder))
         if language == "bash"
     ]
 
@@ -194,11 +186,10 @@ def test_the_readme_splits_at_random_word_for_word(project):
 
 def test_the_readme_compares_label_schemes_word_for_word(project):
     """Merging classes changes images and the stored accuracy; the same map twice changes none."""
-    [[by_taxonomy, by_version]] = [
-        [shlex.split(line.removeprefix("uv run python -m stages.")) for line in text.splitlines()]
-        for language, text in blocks(readme_section(project, "Labels"))
-        if language == "bash"
-    ]
+    found = documents.commands(documents.find_section("Labels", project.folder))
+    by_taxonomy, by_version = (
+        [documents.module(line).removeprefix("stages."), *shlex.split(line)[5:]] for line in found
+    )
     told = project.stage(*by_taxonomy, check=True).stdout
     assert re.search(r"demo_north +metamyelocyte +metamyelocyte +immature_granulocyte", told)
     changed = project.read("metrics/labels/diff.csv").splitlines()
@@ -210,13 +201,14 @@ def test_the_readme_compares_label_schemes_word_for_word(project):
 
 def test_the_readme_adds_a_hospital_word_for_word(project):
     """A folder of class folders, one block, one label map: no code; only its stages rerun."""
-    found = dict(blocks(readme_section(project, "Add your hospital")))
+    found = dict(documents.blocks(documents.find_section("Add your hospital", project.folder)))
     folders = [line.split()[0] for line in found["text"].splitlines() if line.strip()]
     publish(project, [project.folder / folder for folder in folders], seed=77)
     path = project.folder / "data/hospitals.yaml"
     path.write_text(path.read_text(encoding="utf-8") + "\n" + found["yaml"], encoding="utf-8")
     (project.folder / "data/labels/lisbon.csv").write_text(found["csv"], encoding="utf-8")
-    [[words]] = commands(project, "Add your hospital")
+    [[add, words], _] = commands(project, "Add your hospital")
+    project.run(*add)
     done = project.dvc(*words)
     own = [f"{stage}@lisbon" for stage in PER_HOSPITAL]
     assert sorted(stages_run(done)) == sorted(own + FOR_ALL)

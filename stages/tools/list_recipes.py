@@ -164,7 +164,7 @@ def replay_lines(replay: Replay, counted: Sequence[Counted] = ()) -> list[str]:
 
 
 def readme_table(replays: Sequence[Replay]) -> str:
-    """Return README's section of all replays: for each protocol its command and a table.
+    """Return the section of all replays in metrics/README.md: by protocol a command and a table.
 
     Parameters
     ----------

@@ -244,7 +244,7 @@ def read() -> list[Replay]:
     protocols = _read_protocols()
     checked: set[str] = set()
     replays: dict[str, Replay] = {}
-    for where, cells in _read_rows(REPLAYS_FILE, REPLAY_COLUMNS):
+    for where, cells in read_rows(REPLAYS_FILE, REPLAY_COLUMNS):
         _require_name(where, "row", cells["row"], r"[a-z0-9]+(-[a-z0-9]+)*", replays)
         _require_known(where, "recipe", cells["recipe"], models)
         _require_known(where, "protocol", cells["protocol"], protocols)
@@ -336,7 +336,7 @@ def _look_up(changed: Params, checked: set[str]) -> int:
 
 def _read_protocols() -> dict[str, Protocol]:
     protocols: dict[str, Protocol] = {}
-    for where, cells in _read_rows(PROTOCOLS_FILE, PROTOCOL_COLUMNS):
+    for where, cells in read_rows(PROTOCOLS_FILE, PROTOCOL_COLUMNS):
         name = cells["protocol"]
         _require_name(where, "protocol", name, r"[a-z][a-z0-9_]*", protocols)
         settings = tuple(cells["settings"].split())
@@ -344,7 +344,7 @@ def _read_protocols() -> dict[str, Protocol]:
     return protocols
 
 
-def _read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield where each row stands, and its cells by column, stripped."""
     reader = csv.reader(io.StringIO(taxonomy.read_text(path), newline=""))
     header = tuple(next(reader, []))

@@ -2,7 +2,7 @@
 
 Ratios of one run: an epoch that reads stored features of a frozen EfficientNet-Lite0 at 112 px
 beside one that runs the frozen layers, and a fine-tuning epoch with and without TensorFlow's
-promise of the same bits. At the end the rates of the default recipe, for README's plan.
+promise of the same bits. At the end the rates of the default recipe, for metrics/README.md.
 """
 
 import subprocess

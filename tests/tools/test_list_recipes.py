@@ -1,4 +1,4 @@
-"""Recipes and replays in words: complete, narrow, and README's table."""
+"""Recipes and replays in words: complete, narrow, and the table of metrics/README.md."""
 
 import pytest
 
@@ -92,9 +92,3 @@ def test_the_table_for_the_readme_holds_every_command(rows):
                 assert len(cells) == 6, line
                 told.append(f"{base} {cells[1].strip('`')}")
     assert sorted(told) == sorted(" ".join(replay.command) for replay in rows.values())
-
-
-def test_the_readme_holds_the_table(rows):
-    table = list_recipes.readme_table(list(rows.values()))
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert table in text, f"paste this into README.md, Replay the two projects:\n\n{table}"
