@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stages.core import params
-from stages.core.errors import run_stage
+from stages.core.errors import TableError, name_some, run_stage, say_counts
 from stages.core.params import InputsParams
 from stages.core.tables import FEATURES, ROW_GROUP, TRAINING, VECTORS
 from stages.inputs import preparation, reading, views
@@ -33,7 +33,7 @@ def main() -> None:
     with VECTORS.writer() as append:
         for _, own in images.groupby("hospital", sort=True):
             append(_vectors(own))
-    log.info("gather: %s", images["part"].value_counts().to_dict())
+    log.info("gather: %s", say_counts(images["part"].value_counts().to_dict()))
 
 
 def _rows(images: pd.DataFrame, rule: InputsParams) -> Iterator[dict[str, Any]]:
@@ -46,8 +46,14 @@ def _rows(images: pd.DataFrame, rule: InputsParams) -> Iterator[dict[str, Any]]:
 def _vectors(images: pd.DataFrame) -> pd.DataFrame:
     """Return the mean vector of the views of each picture of one hospital."""
     hospital, wanted = str(images["hospital"].iloc[0]), set(images["image_id"])
-    found = pd.DataFrame(FEATURES.stream(hospital, ["image_id", "vector"], wanted))
-    means = views.average(found["image_id"].tolist(), np.stack(found["vector"].tolist()))
+    found = list(FEATURES.stream(hospital, ["image_id", "vector"], wanted))
+    if missing := sorted(wanted - {row["image_id"] for row in found}):
+        raise TableError(
+            f"{FEATURES.at(hospital)} has no row of {len(missing)} pictures "
+            f"({name_some(missing)}). Run 'uv run dvc repro', which brings the tables into step."
+        )
+    x = np.stack([np.asarray(row["vector"], np.float32) for row in found])
+    means = views.average([row["image_id"] for row in found], x)
     vectors = list(means.to_numpy().astype(np.float32))
     return pd.DataFrame({"image_id": means.index, "vector": vectors})
 

@@ -5,6 +5,7 @@ a corrected citation there changes nothing here.
 """
 
 import hashlib
+import json
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from stages.core.store import to_json
 from stages.datasets.hospitals import Hospital, Layout
 
 FILE = "contents.json"
+LISTS = (FILE, "about.json")  # the second one is of versions before 0.2
 
 
 class Archived(Group):
@@ -48,6 +50,7 @@ def write(block: Hospital, folder: Path) -> Contents:
     archives = [
         Archived(name=path.name, bytes=path.stat().st_size, sha256=checksum(path, "sha256"))
         for path in sorted(folder.iterdir(), key=lambda path: path.name)
+        if path.name != FILE  # a mirror may be another project's data/raw
     ]
     contents = Contents(
         archives=archives, layout=block.layout, simulated=block.simulated is not None
@@ -88,19 +91,34 @@ def require_own(folder: Path) -> None:
     -----
     The folder is replaced as a whole. Whoever puts pictures of their own there would lose them.
     """
-    if not folder.exists():
+    if not folder.is_dir():
+        if folder.exists():
+            raise DownloadError(f"{folder} is a file of somebody's. Move it out of data/.")
         return
-    try:
-        known = {FILE, *(one.name for one in read(folder).archives)}
-    except ArchiveError:
-        known = {FILE}
-    strange = sorted(path.name for path in folder.iterdir() if path.name not in known)
+    written = _read_checksums(folder)
+    strange = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.name not in LISTS
+        and not (path.is_file() and written.get(path.name) == checksum(path, "sha256"))
+    )
     if strange:
         raise DownloadError(
-            f"{folder} holds {len(strange)} files or folders that download did not write "
+            f"{folder} holds {len(strange)} files or folders that download did not write so "
             f"({name_some(strange)}). Nothing was changed. Move them to a folder outside data/, "
             "and name that as folder: in data/hospitals.yaml, or as SMEARFLOW_MIRROR."
         )
+
+
+def _read_checksums(folder: Path) -> dict[str, str]:
+    """Return sha256 by name of what this version or an older one wrote; nothing where unknown."""
+    for name in LISTS:
+        try:
+            listed = json.loads((folder / name).read_text(encoding="utf-8"))["archives"]
+            return {one["name"]: one["sha256"] for one in listed}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return {}
 
 
 def checksum(path: Path, method: str) -> str:

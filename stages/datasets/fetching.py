@@ -77,6 +77,7 @@ def find_source(hospital: Hospital, name: str) -> Path | None:
         candidates = [mirror / name, *(mirror / (name + ending) for ending in ARCHIVE_ENDINGS)]
         found = next((path for path in candidates if path.exists()), None)
         if found is not None:
+            _require_outside(found, f"{MIRROR_VARIABLE} for {name!r}")  # it may be a link
             return found
     if hospital.folder is None:
         return None

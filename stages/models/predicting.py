@@ -38,8 +38,8 @@ def tabulate(
     missing = sorted(set(ids) - set(probabilities.index))
     if missing:
         raise TableError(
-            f"no prediction for {len(missing)} pictures: {name_some(missing)}. Their features are "
-            "missing; run 'uv run dvc repro', which makes them."
+            f"no prediction for {len(missing)} pictures: {name_some(missing)}. Run 'uv run dvc "
+            "repro', which makes them."
         )
     values = probabilities.loc[ids, list(classes)].to_numpy(np.float64)
     broken = [name for name, row in zip(ids, values, strict=True) if not np.isfinite(row).all()]

@@ -63,14 +63,17 @@ def stored_calls(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFr
     Raises
     ------
     TableError
-        A class has no column.
+        A class has no column, or not for every image.
     """
     columns = probability_columns(classes)
-    missing = [name for name in columns if name not in predictions]
+    missing = [
+        name for name in columns if name not in predictions or predictions[name].isna().any()
+    ]
     if missing:
         raise TableError(
             f"data/predictions has no column {name_some(missing)}: another model than that "
-            "of data/model made it. Run 'uv run dvc repro', which brings both into step."
+            "of data/model made it, or a part of it. Run 'uv run dvc repro', which brings both "
+            "into step."
         )
     values = predictions.set_index("image_id")[columns]
     return name_calls(values.set_axis(list(classes), axis=1))

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.core.errors import ArchiveError, ImageError
-from stages.datasets import archives
+from stages.datasets import archives, contents
 
 FILES = {"A/1.jpg": b"one" * 50, "A/2.jpg": b"", "B/ä 3.jpg": bytes(range(256)) * 9, "t.csv": b"x"}
 
@@ -72,7 +72,7 @@ def test_members_come_out_as_they_went_in(kind: str, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     (raw / kind).write_bytes(KINDS[kind](FILES))
-    (raw / "about.json").write_text("{}")
+    (raw / contents.FILE).write_text("{}")
     link = {"link": b""} if ".t" in kind else {}
     assert read_all(raw) == FILES | link
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]

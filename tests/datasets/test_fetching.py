@@ -367,3 +367,86 @@ def test_declared_files_of_a_mirror_are_checked(project: Path) -> None:
     right = [Archive(name="one.zip", sha256=SHA256)]
     fetching.copy_published([project / "one.zip"], right, project / "raw")
     assert (project / "raw/one.zip").read_bytes() == CONTENT
+
+
+# -- taken over, and refused -----------------------------------------------------------------------
+
+
+def test_the_declared_archive_of_an_earlier_run_is_taken_over(project: Path) -> None:
+    """Byte for byte, and where it lay it stays."""
+    (project / "before.zip").write_bytes(CONTENT)
+    assert fetching.reuse(project / "before.zip", archive(sha256=SHA256), project / "h.zip")
+    assert (project / "h.zip").read_bytes() == (project / "before.zip").read_bytes() == CONTENT
+
+
+def test_it_is_copied_where_files_cannot_be_linked(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on exFAT."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(fetching.os, "link", refuse)
+    (project / "before.zip").write_bytes(CONTENT)
+    assert fetching.reuse(project / "before.zip", archive(sha256=SHA256), project / "h.zip")
+    assert (project / "h.zip").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("declared", "content"),
+    [
+        ({"sha256": SHA256}, CONTENT[:-1]),  # damaged, or an older edition
+        ({"sha256": SHA256}, None),
+        ({}, CONTENT),  # nobody knows whether it is whole
+        ({"md5": hashlib.md5(CONTENT).hexdigest(), "bytes": len(CONTENT)}, CONTENT),
+    ],
+)
+def test_no_other_is_taken_over(declared: dict, content: bytes | None, project: Path) -> None:
+    """It has to be fetched; nothing is written for it."""
+    if content is not None:
+        (project / "before.zip").write_bytes(content)
+    assert not fetching.reuse(project / "before.zip", archive(**declared), project / "h.zip")
+    assert not (project / "h.zip").exists()
+    assert (project / "before.zip").exists() == (content is not None)
+
+
+def test_sources_inside_data_are_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder, a link to it, a link in the mirror, and the mirror itself; from a copy too."""
+    inside = project / "data/raw/h"
+    inside.mkdir(parents=True)
+    (project / "link").symlink_to(inside)
+    (project / "mirror").mkdir()
+    (project / "mirror/h").symlink_to(inside)
+    copy = project / ".dvc/tmp/exps/standalone/tmp123"
+    copy.mkdir(parents=True)
+    told = r"inside the project's data/.* Nothing was changed. Move the pictures"
+    for here in (project, copy):
+        monkeypatch.chdir(here)
+        for folder in ("data/raw/h", "data", "link", str(inside)):
+            with pytest.raises(DownloadError, match=rf"^folder: of 'h' in \S+ is \S+, {told}"):
+                fetching.find_source(hospital(folder=folder), "h")
+    declared = hospital(archives=[{"name": "x.zip"}])
+    for mirror in ("data/raw", "data", "mirror"):
+        monkeypatch.setenv("SMEARFLOW_MIRROR", str(project / mirror))
+        with pytest.raises(DownloadError, match=rf"^SMEARFLOW_MIRROR .*is \S+, {told}"):
+            fetching.find_source(declared, "h")
+
+
+def test_a_folder_whose_name_begins_like_data_is_not_inside(project: Path) -> None:
+    (project / "database").mkdir()
+    assert fetching.find_source(hospital(folder="database"), "h") == project / "database"
+
+
+def test_an_address_inside_data_is_a_fault_and_the_next_one_helps(project: Path) -> None:
+    """The file stays; a second address is tried."""
+    (project / "data").mkdir()
+    (project / "data/own.zip").write_bytes(CONTENT)
+    (project / "own.zip").write_bytes(CONTENT)
+    inside = (project / "data/own.zip").as_uri()
+    with pytest.raises(DownloadError, match=r"cannot be had. file:\S+: a file:// address .*data/"):
+        fetching.fetch_archive(archive(inside, sha256=SHA256), project / "h.zip")
+    assert not (project / "h.zip").exists()
+    both = archive(inside, (project / "own.zip").as_uri(), sha256=SHA256)
+    fetching.fetch_archive(both, project / "h.zip")
+    assert (project / "data/own.zip").read_bytes() == (project / "h.zip").read_bytes() == CONTENT

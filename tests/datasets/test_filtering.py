@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from stages.core.errors import HospitalError, TableError
 from stages.core.tables import REASONS
 from stages.datasets import filtering
+from stages.datasets.contents import Contents
 from stages.datasets.hospitals import FactTable, Layout
 from stages.datasets.path_facts import Facts, PathReader
 
@@ -155,9 +156,44 @@ def test_twins_and_odd_sizes_are_marked_and_kept() -> None:
     marked = filtering.mark(kept, READER, lambda ids, _: [ids[0], ids[1], ids[0]])
     assert [one.twin_group for one in marked] == ["h/a", "h/b", "h/a"]
     assert [one.warnings for one in marked] == [["near_twin"], [], ["near_twin", "odd_size"]]
-    row = filtering.to_row("h", marked[1])
+    row = filtering.to_row("h", marked[1], published())
     assert row["image_id"] == "h/b"
     assert (row["width"], row["height"], row["published_label"]) == (41, 30, "A")
+    assert (row["official_part"], row["official_side"], row["simulated"]) == (None, None, False)
+
+
+def published(simulated: bool = False, **parts: str) -> Contents:
+    """What download says of a hospital with these official parts."""
+    return Contents(archives=[], layout=Layout(official_parts=parts), simulated=simulated)
+
+
+def of_part(name: str, part: str | None) -> filtering.Candidate:
+    """A picture in one of the publisher's parts."""
+    facts = Facts(name, label="A", official_part=part)
+    return filtering.Candidate(f"h/{name}", name, facts, None)
+
+
+@pytest.mark.parametrize(
+    ("part", "side"), [("Exam", "test"), ("Spare", None), ("exam", None), (None, None)]
+)
+def test_a_row_names_the_official_side(part: str | None, side: str | None) -> None:
+    """Which of our parts the publisher's is; none where the layout does not say."""
+    one = filtering.Marked(of_part("a", part), seen("p"), "h/a", [])
+    row = filtering.to_row("h", one, published(simulated=True, Exam="test", Learn="train"))
+    assert (row["official_part"], row["official_side"], row["simulated"]) == (part, side, True)
+
+
+@pytest.mark.parametrize("found", [["exam", "Spare"], [None, None], ["Spare", None]])
+def test_declared_parts_that_no_picture_bears_stop(found: list[str | None]) -> None:
+    """One line with what is declared, what was found, and the way out."""
+    layout = Layout(official_parts={"Learn": "train", "Exam": "test"})
+    kept = [of_part(str(n), part) for n, part in enumerate(found)]
+    named = ", ".join(sorted(filter(None, found))) or "no part"
+    told = rf"h: .*hospitals.yaml names Learn, Exam; its pictures name {named}. Correct official_"
+    with pytest.raises(HospitalError, match=told):
+        filtering.require_parts("h", layout, kept)
+    filtering.require_parts("h", layout, [*kept, of_part("x", "Exam")])
+    filtering.require_parts("h", Layout(), kept)
 
 
 def test_counts_name_every_reason() -> None:
