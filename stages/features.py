@@ -3,10 +3,10 @@
 import logging
 from itertools import islice
 
-from stages.core import backend, params
+from stages.core import backend, parallel, params
 from stages.core.errors import run_stage
 from stages.core.store import write_metrics
-from stages.core.tables import FEATURES, ROW_GROUP
+from stages.core.tables import FEATURES, IMAGES, ROW_GROUP
 from stages.inputs import views
 from stages.models import backbones
 
@@ -22,7 +22,11 @@ def main(hospital: str) -> None:
         wanted.backbone, wanted.size, wanted.layers, rule.weights_dir
     )
     n_views = n_features = 0
-    embedded = views.embed_pictures(network, hospital, rule.inputs, wanted.size)
+    embedded = parallel.show_progress(
+        views.embed_pictures(network, hospital, rule.inputs, wanted.size),
+        len(rule.inputs.white_balance) * IMAGES.count_rows(hospital),
+        f"features: {hospital}",
+    )
     rows = ({"image_id": i, "view": view, "vector": vector} for i, view, vector in embedded)
     with FEATURES.writer(hospital) as append:
         while group := list(islice(rows, ROW_GROUP)):

@@ -10,7 +10,7 @@ from typing import Any
 
 from stages.core import params
 from stages.core.errors import ArchiveError, ImageError, name_some, run_stage
-from stages.core.parallel import map_ordered
+from stages.core.parallel import map_ordered, show_progress
 from stages.core.params import FilterParams
 from stages.core.store import write_metrics
 from stages.core.tables import IMAGES, REJECTED, ROW_GROUP
@@ -34,7 +34,11 @@ def main(hospital: str) -> None:
         reader = path_facts.PathReader(layout, _read_tables(layout, members))
         heaps = filtering.sort_members(hospital, paths, layout, reader)
         candidates = [members[one.path] for one in heaps.candidates]
-        findings = map_ordered(partial(examine, rule=rule), candidates)
+        findings = show_progress(
+            map_ordered(partial(examine, rule=rule), candidates),
+            len(candidates),
+            f"filter: {hospital}",
+        )
         kept, rejected = filtering.judge(heaps, findings)
         filtering.require_kept(hospital, len(kept), rejected)
         filtering.require_parts(hospital, layout, [one for one, _ in kept])

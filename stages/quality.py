@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stages.core import parallel, params
-from stages.core.errors import run_stage
+from stages.core.errors import run_stage, say_counts
 from stages.core.store import write_bytes, write_csv, write_metrics
 from stages.core.tables import IMAGES, QUALITY
 from stages.images import cell_masks, colour, contact_sheets, decoding, outliers, sharpness
@@ -25,7 +25,9 @@ def main(hospital: str) -> None:
     shown = _choose_examples(hospital)
     counts = np.zeros((3, colour.BINS), dtype=np.int64)
     tiles, rows = [], []
-    for row in parallel.map_ordered(measure_picture, _pictures(hospital, shown)):
+    measured = parallel.map_ordered(measure_picture, _pictures(hospital, shown))
+    n_images = IMAGES.count_rows(hospital)
+    for row in parallel.show_progress(measured, n_images, f"quality: {hospital}"):
         counts += row.pop("histogram")
         tile = row.pop("tile")
         tiles += [tile] if tile is not None else []
@@ -40,7 +42,8 @@ def main(hospital: str) -> None:
     write_csv(plots / "colour.csv", outliers.colour_shares(hospital, counts))
     write_csv(plots / "sharpness.csv", outliers.sharpness_shares(hospital, quality["sharpness"]))
     write_bytes(plots / "examples.png", contact_sheets.encode_sheet(tiles))
-    log.info("quality: %s %s", hospital, metrics["n_by_flag"])
+    flags = say_counts(metrics["n_by_flag"])
+    log.info("quality: %s, %d pictures; flags: %s", hospital, n_images, flags)
 
 
 def measure_picture(picture: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import logging
 from functools import partial
 
 from stages.core import params
-from stages.core.errors import run_stage
+from stages.core.errors import run_stage, say_counts
 from stages.core.store import write_metrics
 from stages.core.tables import IMAGES, LABELS, SPLIT
 from stages.images import near_duplicates
@@ -37,7 +37,7 @@ def main() -> None:
         own = images[images["hospital"] == hospital]
         SPLIT.write(own[SPLIT.schema.names], hospital)
     write_metrics("split", metrics)
-    log.info("split: %s", metrics["n_by_part"])
+    log.info("split: %s", say_counts(metrics["n_by_part"]))
 
 
 if __name__ == "__main__":

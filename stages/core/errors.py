@@ -17,7 +17,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 MAX_NAMED = 5
@@ -73,6 +73,11 @@ def name_some(names: Sequence[str]) -> str:
     shown = ", ".join(names[:MAX_NAMED])
     more = len(names) - MAX_NAMED
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def say_counts(counts: Mapping[str, int]) -> str:
+    """Return "train 396, valid 84" of counts by name, without those of nothing."""
+    return ", ".join(f"{name} {n:,}" for name, n in counts.items() if n) or "none"
 
 
 def did_you_mean(name: str, known: Iterable[str], n: int = 1, cutoff: float = 0.6) -> str:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -40,6 +41,14 @@ def count_workers() -> int:
             "Unset it to use every core."
         )
     return int(text)
+
+
+def show_progress(results: Iterable[Result], n: int, what: str) -> Iterator[Result]:
+    """Pass `n` results on under a bar with the time that is left; on a terminal only."""
+    from tqdm import tqdm
+
+    bar = tqdm(results, what, n, leave=False, unit=" pictures", disable=not sys.stderr.isatty())
+    yield from bar
 
 
 def map_ordered(

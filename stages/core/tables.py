@@ -105,6 +105,12 @@ class Table:
                 group = file.read_row_group(place, list(columns) if columns else None)
                 yield from (group if keep is None else group.filter(pa.array(keep))).to_pylist()
 
+    def count_rows(self, hospital: str | None = None) -> int:
+        """Return the number of rows; errors as `read`."""
+        with self._open(hospital) as file:
+            n: int = file.metadata.num_rows
+        return n
+
     def _open(self, hospital: str | None) -> pq.ParquetFile:
         path = self.at(hospital)
         if not path.is_file():

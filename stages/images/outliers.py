@@ -1,6 +1,7 @@
 """Which pictures of a hospital are unlike its others, and the hospital's figures."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,7 @@ def flag(measures: pd.DataFrame, limit: float) -> list[list[str]]:
     return [[name for name, marked in zip(FLAGS, row, strict=True) if marked] for row in table]
 
 
-def summarise(quality: pd.DataFrame) -> dict[str, object]:
+def summarise(quality: pd.DataFrame) -> dict[str, Any]:
     """Return a hospital's figures for ``metrics/quality``.
 
     Parameters
