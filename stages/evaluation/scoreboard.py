@@ -8,6 +8,7 @@ Block = Mapping[str, Any]
 
 WIDTH = 100
 NAME_WIDTH, GROUPS_WIDTH = 13, 21
+FEW = 30  # images: below, no sentence is worth saying
 RULE = "-" * WIDTH
 MEANING = (
     "In domain: held-back images of hospitals that trained; unseen: hospitals never learnt from."
@@ -90,6 +91,7 @@ def _conclude(
     evaluation: Block, summary: Block, probe: Block, experts: Mapping[str, Block]
 ) -> list[str]:
     return [
+        *(_say_worth(name, one) for name, one in sorted(evaluation["by_hospital"].items())),
         "Interval: of macro F1, 95 %, by redrawing the groups. " + _say_baseline(evaluation),
         _say_drop(evaluation),
         _say_shortcut(summary, probe),
@@ -98,6 +100,28 @@ def _conclude(
         *_say_patients(evaluation["by_hospital"]),
         *_say_experts(evaluation["by_hospital"], experts),
     ]
+
+
+def _say_worth(hospital: str, block: Block) -> str:
+    """Say in a sentence what the scores of a hospital are worth to whoever would use the model.
+
+    The rival is the best single answer there, which no model is worse than for good.
+    """
+    accuracy, n = block["metrics"]["accuracy"], block["n_images"]
+    commonest, most = max(block["n_by_class"].items(), key=lambda pair: (pair[1], pair[0]))
+    text = (
+        f"{hospital}: {accuracy['value']:.0%} right; the one answer {commonest} for all: "
+        f"{most / n:.0%}"
+    )
+    if n < FEW:
+        return f"{text}: too few images ({n}) to say."
+    if accuracy["low"] is None or accuracy["low"] <= most / n:
+        text += ": not useful here, as far as these images tell"
+    scores = {name: one["f1"] for name, one in block["per_class"].items() if one["n"]}
+    worst = min(scores, key=lambda name: (scores[name], name))
+    absent = [name for name, count in block["n_by_class"].items() if not count]
+    text += f"; weakest class: {worst} (F1 {scores[worst]:.2f})"
+    return text + (f"; none of: {', '.join(absent)}." if absent else ".")
 
 
 def _say_baseline(evaluation: Block) -> str:

@@ -95,6 +95,7 @@ def read_label_map(hospital: str, seen: Iterable[str] = ()) -> pd.DataFrame:
         raise HospitalError(
             f"{path} is missing: nobody has said what the labels of {hospital!r} mean. Write it, "
             f"one line for each published label: {_quote([','.join(LABEL_COLUMNS), *lines], None)}."
+            " If it is there already: a queued experiment has only what Git knows; 'git add' it."
         )
     return parse_label_map(str(path), read_text(path))
 

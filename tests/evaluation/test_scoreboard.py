@@ -60,7 +60,8 @@ def test_each_score_of_a_leaky_split_carries_its_leak():
     for block in blocks:
         block["leaky"] = sentence
     lines = lay_out(content).split("\n")
-    rows = [place for place, line in enumerate(lines) if line[:5] in ("north", "south", "mean ")]
+    named = ("north ", "south ", "mean ")
+    rows = [place for place, line in enumerate(lines) if line.startswith(named)]
     assert len(rows) == 4
     assert all(lines[place + 1].strip() == sentence for place in rows)
 
@@ -118,3 +119,33 @@ def test_experts_patients_and_missed_sick_have_a_line():
     assert "By patient at north: accuracy 0.500 (0.200 to 0.800) of 9 patients." in text
     assert "Sick called healthy (test part): 2 of 90 images, sensitivity 0.978" in text
     assert "Two experts at north agree on 0.900 of 50 images (kappa 0.810)" in text
+
+
+def worth(right, low, counts, f1):
+    """The sentence on a hospital of so many images, of which a share is right."""
+    block = {
+        "metrics": {"accuracy": {"value": right, "low": low}},
+        "n_images": sum(counts.values()),
+        "n_by_class": counts,
+        "per_class": {name: {"n": counts[name], "f1": f1[name]} for name in counts},
+    }
+    return scoreboard._say_worth("lisbon", block)
+
+
+def test_a_model_that_one_answer_beats_is_called_useless():
+    """The rival is the best answer there, whatever trained; the weakest class that is there."""
+    counts = {"basophil": 10, "blast": 0, "neutrophil": 90}
+    f1 = {"basophil": 0.07, "blast": 0.0, "neutrophil": 0.8}
+    told = worth(0.51, 0.4, counts, f1)
+    assert told == (
+        "lisbon: 51% right; the one answer neutrophil for all: 90%: not useful here, as far as "
+        "these images tell; weakest class: basophil (F1 0.07); none of: blast."
+    )
+    assert "not useful" in worth(0.95, 0.89, counts, f1)
+    assert "not useful" in worth(0.95, None, counts, f1)
+    assert "not useful" not in worth(0.95, 0.91, counts, f1)
+
+
+def test_of_few_images_nothing_is_said():
+    told = worth(1.0, 1.0, {"basophil": 1, "neutrophil": 0}, {"basophil": 1.0, "neutrophil": 0.0})
+    assert told.endswith("too few images (1) to say.")
