@@ -4,6 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
+import pandas as pd
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 THUMBNAIL = 32  # blocks a side
 FREQUENCIES = 16  # the lowest of each direction: 16 x 16 bits
@@ -86,16 +89,11 @@ def group_twins(image_ids: Sequence[str], hashes: Sequence[bytes], max_bits: int
         return []
     words = np.frombuffer(b"".join(hashes), np.uint64).reshape(len(image_ids), -1)
     distinct, member = np.unique(words, axis=0, return_inverse=True)
-    member = member.reshape(-1)
-    root = list(range(len(distinct)))
-    for first, second in _near_pairs(distinct, max_bits):
-        low, high = sorted((_find(root, first), _find(root, second)))
-        root[high] = low
-    smallest: dict[int, str] = {}
-    cluster = [_find(root, index) for index in member.tolist()]
-    for image_id, index in zip(image_ids, cluster, strict=True):
-        smallest[index] = min(image_id, smallest.get(index, image_id))
-    return [smallest[index] for index in cluster]
+    pairs = np.array([*_near_pairs(distinct, max_bits)], np.int64).reshape(-1, 2)
+    links = coo_matrix((np.ones(len(pairs), bool), pairs.T), shape=(len(distinct),) * 2)
+    cluster = connected_components(links, directed=False)[1][member.reshape(-1)]
+    names: list[str] = pd.Series(image_ids, dtype=object).groupby(cluster).transform("min").tolist()
+    return names
 
 
 def _cut(corners: np.ndarray) -> np.ndarray:
@@ -131,10 +129,3 @@ def _compare(words: np.ndarray, indices: np.ndarray, max_bits: int) -> Iterator[
         near = np.argwhere((distance <= max_bits) & (one[:, np.newaxis] < others[np.newaxis]))
         for first, second in near.tolist():
             yield int(one[first]), int(others[second])
-
-
-def _find(root: list[int], index: int) -> int:
-    while root[index] != index:
-        root[index] = root[root[index]]
-        index = root[index]
-    return index

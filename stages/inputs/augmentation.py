@@ -18,6 +18,35 @@ Transform = NDArray[np.float64]
 class Augmentation(Group):
     """How a training image is changed, anew at every view; what is not named is not done.
 
+    Attributes
+    ----------
+    rotation : float, default 0.0
+        To both sides, degrees, 0 to 180.
+    flips : bool, default False
+        Whether half of the views are mirrored at each axis.
+    shift : float, default 0.0
+        Standard deviation along each axis, share of the side, 0 to 0.3.
+    shear : float, default 0.0
+        To both sides, degrees, 1 to 45, or 0.
+    zoom : float, default 0.0
+        Largest change of the logarithm of the scale, 0 to 0.7 (0.1: factors 0.9 to 1.1).
+    brightness : list of float, default None
+        Smallest and largest factor of the light, 0.1 to 3.
+    stain : float, default 0.0
+        How far amount and hue of the dyes move in optical density, 0 to 2; 1: as tried.
+    colour : float, default 0.0
+        Share of views under a lamp of another tint, 0 to 1.
+    grey : float, default 0.0
+        Share of views in grey, 0 to 1.
+    blur : float, default 0.0
+        Share of views that are blurred, 0 to 1.
+    noise : float, default 0.0
+        Share of views with noise of a camera, 0 to 1.
+    jpeg : float, default 0.0
+        Share of views that were JPEG files once more, 0 to 1.
+    hide : float, default 0.0
+        Share of views in which everything outside the cell is hidden, 0 to 1.
+
     Notes
     -----
     The bounds refuse what the two projects fell into: a zoom of 1.1, which Keras reads as factors
@@ -74,12 +103,6 @@ class Augmentation(Group):
         return self == Augmentation()
 
 
-# Shares and ranges as measured in the project's first experiments: with them, a network trained
-# at one hospital lost about half as much at others as without. The stored features use them.
-STRONG = Augmentation(
-    rotation=180, flips=True, shift=0.05, zoom=0.35, stain=1, colour=0.5, grey=0.1, blur=0.65,
-    noise=0.4, jpeg=0.2, hide=0.4,
-)  # fmt: skip
 STAIN_MIXING = 0.08  # at stain 1: standard deviation of the 3 x 3 matrix around the identity
 CHANNEL_GAIN = 0.28  # at stain 1: exp N(0, )
 COMMON_GAIN = (-0.5, 0.4)  # at stain 1: exp U

@@ -204,14 +204,7 @@ def vectorise(recipe: ClassifierRecipe, pixels: NDArray[np.uint8]) -> NDArray[np
     numpy.ndarray of float32, shape (n_images, n_columns)
         ``grey``: the mean of the channels, 0..1, row by row. ``measures``: those of
         ``morphology.NAMES``.
-
-    Raises
-    ------
-    ModelError
-        The recipe takes stored features.
     """
-    if recipe.vectors == "features":
-        raise ModelError("vectors: features come from data/features, not from pixels.")
     if recipe.vectors == "measures":
         return morphology.measure_all(pixels)
     n, height, width, _ = pixels.shape

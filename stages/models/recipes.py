@@ -19,7 +19,30 @@ ClassWeights = Literal["none", "balanced", "binary", "sqrt"]
 
 
 class Step(Group):
-    """One stretch of training: which layers learn, how fast, for how long."""
+    """One stretch of training: which layers learn, how fast, for how long.
+
+    Attributes
+    ----------
+    train : str, default 'all'
+        What learns: ``"all"``, ``"head"``, or the first layer or block (``"block5"``) that does,
+        with everything after it. In params.yaml it is the name of the step.
+    learning_rate : float, default 0.001
+        Above 0, at most 1. Of ``schedule: cosine`` the highest.
+    epochs : int, default 30
+        Passes over the training rows, at most.
+    schedule : {"constant", "plateau", "cosine"}, default 'plateau'
+        plateau: the rate falls when validation stands still, training ends, and the best epoch is
+        kept. constant and cosine (a tenth of the updates to warm up, then down to 0): all epochs
+        are run, and the last is kept.
+    monitor : {"val_loss", "val_accuracy"}, default 'val_loss'
+        What a plateau watches.
+    factor : float, default 0.1
+        By which the rate falls, between 0 and 1.
+    patience : int, default 2
+        Epochs without a better one until the rate falls.
+    stop_patience : int, default 3
+        Epochs without a better one until training ends.
+    """
 
     train: Name = "all"
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.001
@@ -32,7 +55,31 @@ class Step(Group):
 
 
 class ClassifierSettings(Group):
-    """A classical classifier of vectors, after an optional reduction; fitted on train alone."""
+    """A classical classifier of vectors, after an optional reduction; fitted on train alone.
+
+    Attributes
+    ----------
+    classifier : {"svm", "knn", "logistic", "forest", "extra_trees"}
+        Support vectors (radial kernel), nearest neighbours, logistic regression, or trees.
+    reduce : {"none", "pca", "umap", "umap_supervised"}, default 'none'
+        What shortens the vectors first; umap_supervised sees the labels.
+    components : int or float, default 0.9
+        Length afterwards; for pca also a share of the variance, between 0 and 1.
+    umap_neighbours : int, default 15
+        Rows that UMAP takes for near, 2 or more.
+    neighbours : int, default 3
+        Of knn.
+    trees : int, default 500
+        Of forest and extra_trees.
+    depth : int, default None
+        Of each tree, at most; None: until a leaf holds one class.
+    c : list of float, default [1.0]
+        Inverse strengths of the regularisation of svm and logistic; of several the best by folds.
+    folds : int, default 3
+        Parts of the training rows that choose c, 2 or more.
+    penalty : {"l1", "l2"}, default 'l2'
+        Of logistic.
+    """
 
     classifier: Literal["svm", "knn", "logistic", "forest", "extra_trees"]
     reduce: Literal["none", "pca", "umap", "umap_supervised"] = "none"
@@ -96,7 +143,55 @@ class SingleRecipe(Group):
 
 
 class NetworkRecipe(SingleRecipe):
-    """A network that learns from pixels: from scratch, or a backbone with a head of its own."""
+    """A network that learns from pixels: from scratch, or a backbone with a head of its own.
+
+    Attributes
+    ----------
+    kind : {"network"}
+    network : str
+        lenet, plain_cnn, or a backbone: see `NETWORKS`.
+    size : int
+        Side of the pixels, px, 32 to 1024; a backbone may want more.
+    weights : {"imagenet", "none"}, default 'none'
+        What a backbone starts from: published weights, or drawn ones.
+    hidden : list of int, default []
+        Widths of dense layers: the head of a backbone, or those of plain_cnn.
+    activation : {"relu", "tanh", "elu", "selu", "gelu", "swish"}, default 'relu'
+        Of the dense layers; of lenet and plain_cnn of all layers.
+    dropout : float, default 0.2
+        Share of values that dense layers lose while they learn, 0 to below 1.
+    norms : list of {"input", "hidden"}, default []
+        Batch normalisation in a head: before it, or after each of its hidden layers.
+    optimiser : {"adam", "adamw", "sgd", "rmsprop", "nadam", "adagrad", "adamax"}, default 'adam'
+    weight_decay : float, default 0.0
+        Share of each weight that an update takes away, times the learning rate.
+    batch : int, default 32
+        Rows of an update.
+    class_weights : {"none", "balanced", "binary", "sqrt"}, default 'none'
+        Of the rows of a class in the loss. balanced: N / (classes n); binary: N / (2 n), as the
+        papers had it; sqrt: roots of the balanced ones, scaled to a mean of 1.
+    sampling : {"shuffled", "balanced"}, default 'shuffled'
+        Rows of an epoch: each once, or every class as often.
+    label_smoothing : float, default 0.0
+        Share of each target that is spread over all classes, 0 to below 1.
+    average : float, default 0.0
+        Weight of the past in an exponential mean of the weights, which is what is kept; 0: none.
+    clip_norm : float, default None
+        Largest norm of all gradients together; None: any.
+    augment : Augmentation, default Augmentation()
+        How training images are changed.
+    views : int, default 0
+        0: every epoch sees new views. K: frozen layers run once over K views of each image, which
+        are stored; each epoch takes one of them. At most 50.
+    flips_at_test : bool, default False
+        Whether a prediction is the mean over four mirrorings.
+    precision : {"float32", "mixed"}, default 'float32'
+        mixed: half floats within, on a GPU only.
+    steps : list of Step
+        One after the other. In params.yaml a mapping of what learns to the step's settings.
+    then : ClassifierSettings, default None
+        A classifier of what the first hidden layer says, which gives the answers.
+    """
 
     kind: Literal["network"]
     network: Name
@@ -177,7 +272,21 @@ class NetworkRecipe(SingleRecipe):
 class ClassifierRecipe(SingleRecipe, ClassifierSettings):
     """A classical classifier of a frozen network's features, of grey pixels or of measures.
 
-    ``features`` are those of params.yaml's group of that name, where the entry gives none.
+    Attributes
+    ----------
+    kind : {"classifier"}
+    vectors : {"features", "grey", "measures"}
+        What is classified: the answers of a frozen network, all pixels in grey, or the shape and
+        the texture of cell and nucleus.
+    size : int, default 160
+        Side of the pixels for grey and measures, px, 16 to 512.
+    features : FeaturesParams, default None
+        Backbone, size and layers for features; where the entry gives none, the group of that name
+        of params.yaml.
+
+    Notes
+    -----
+    The other keys are those of `ClassifierSettings`.
     """
 
     kind: Literal["classifier"]
@@ -222,7 +331,17 @@ class CompositeRecipe(Group):
 class CascadeRecipe(CompositeRecipe):
     """A model of coarse classes, and one of the classes inside some of them, asked when needed.
 
-    params.yaml names both by their entries; here they stand in full.
+    Attributes
+    ----------
+    kind : {"cascade"}
+    groups : dict of str to list of str
+        Coarse class to two or more of the taxonomy's; no class in two groups.
+    first : NetworkRecipe or ClassifierRecipe
+        Tells coarse classes and the classes outside of groups apart. params.yaml has the name of
+        an entry; here it stands in full.
+    second : NetworkRecipe or ClassifierRecipe
+        Tells the classes inside of groups apart, from each other and from all others; asked where
+        the first names a group. Named as the first.
     """
 
     kind: Literal["cascade"]
@@ -246,7 +365,11 @@ class CascadeRecipe(CompositeRecipe):
 class EnsembleRecipe(CompositeRecipe):
     """Several models whose probabilities are averaged.
 
-    params.yaml lists the names of their entries; here they stand in full.
+    Attributes
+    ----------
+    kind : {"ensemble"}
+    members : dict of str to NetworkRecipe or ClassifierRecipe
+        Two or more. params.yaml lists the names of entries; here they stand in full.
     """
 
     kind: Literal["ensemble"]

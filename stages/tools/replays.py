@@ -42,6 +42,7 @@ REPLAY_COLUMNS = (
 )  # fmt: skip
 PROTOCOL_COLUMNS = ("protocol", "title", "settings", "note")
 START = "SMEARFLOW_MIRROR=DIR uv run dvc exp run"
+TAXONOMY = "cells11"  # of a row that names none, whatever params.yaml says today
 
 
 @dataclass(frozen=True)
@@ -252,6 +253,8 @@ def read() -> list[Replay]:
             if not cells[column]:
                 _refuse(where, f"{column} is empty. Fill it")
         protocol, settings = protocols[cells["protocol"]], tuple(cells["settings"].split())
+        if not any(one.startswith("taxonomy=") for one in (*protocol.settings, *settings)):
+            settings = (f"taxonomy={TAXONOMY}", *settings)
         try:
             variants = _vary(content, protocol, cells["recipe"], settings)
             n_classes = _look_up(variants[0], checked)

@@ -62,10 +62,14 @@ def test_rows_tell_as_many_classes_apart_as_the_papers(rows, row, n_classes):
 
 
 def test_no_setting_says_what_holds_anyway(rows, content):
-    """A row differs from its recipe by what it names; protocols say all that was told."""
+    """A row differs from its recipe by what it names; protocols say all that was told.
+
+    But for the taxonomy, which every command names, whatever params.yaml says today.
+    """
     for replay in rows.values():
         for setting in replay.settings:
-            if len(replays.choices(setting)) == 1:
+            is_taxonomy = setting == f"taxonomy={replays.TAXONOMY}"
+            if len(replays.choices(setting)) == 1 and not is_taxonomy:
                 assert replays.change(content, [setting]) != content, (replay.row, setting)
 
 
@@ -231,18 +235,23 @@ def test_networks_have_the_published_numbers_of_weights(rows, row, total, learni
     changed = rows[row].changed
     classes = taxonomy.read_taxonomy(changed.taxonomy).classes
     [part] = replays.list_parts(rows[row].built, classes)
-    counts = replays.count(part, changed.features, None)
+    counts = replays.count(part)
     assert {one.total for one in counts} == {total}
     assert [one.learning for one in counts] == learning
     assert [one.step for one in counts] == [step.train for step in rows[row].built.steps]
 
 
-def test_a_head_counts_the_stored_vector(content):
-    """A mean, a spread and a weight for each class of block10's 112 and the head's 1280 values."""
+def test_a_frozen_backbone_counts_but_does_not_learn(content):
+    """Two numbers scale and shift each of its 1280 features; a weight for each class, and one more.
+
+    Its own, and the mean and the spread of each feature, are there and do not learn.
+    """
     rule = params.parse(content)
-    [part] = replays.list_parts(recipes.choose("lite0_head", rule.models), list("abc"))
-    [found] = replays.count(part, rule.features, None)
-    assert found == Count("all", 60, 2 * 1392 + 1393 * 3, 1393 * 3)
+    head = recipes.choose("lite0_head", rule.models, rule.features)
+    [part] = replays.list_parts(head, list("abc"))
+    [found] = replays.count(part)
+    learning = 2 * 1280 + 1281 * 3
+    assert found == Count("head", 60, 3_413_024 + 2 * 1280 + learning, learning)
 
 
 def test_a_cascade_has_eight_classes_and_then_six(rows):
@@ -255,12 +264,13 @@ def test_a_cascade_has_eight_classes_and_then_six(rows):
 
 def test_what_has_no_network_has_no_weights(content):
     rule = params.parse(content)
-    parts = replays.list_parts(recipes.choose("ensemble", rule.models), list("abcd"))
+    ensemble = recipes.choose("ensemble", rule.models, rule.features)
+    parts = replays.list_parts(ensemble, list("abcd"))
     assert [(part.name, part.n_classes) for part in parts] == [
         ("lite0_finetuned", 4),
         ("measures_trees", 4),
     ]
-    assert replays.count(parts[1], rule.features, None) == []
+    assert replays.count(parts[1]) == []
 
 
 def test_notes_of_protocols_fit_the_page(rows):
