@@ -1,18 +1,27 @@
 """Fixtures of several test modules, and the order of the suite."""
 
+import os
+
 import pytest
+from hypothesis import settings as hypothesis
 
 from stages.core import settings
-from stages.models import backbones
+from tests.made import small_backbone
 from tests.made.shipped import copy_project, read_replays
-from tests.models.test_networks import made_base
 from tests.projects import ROOT
+
+# For the worker processes: a test has a core, and threads of algebra libraries would wait for it.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+# A busy machine is no fault; the service that checks every commit has the time for all examples.
+hypothesis.register_profile("desk", deadline=None, max_examples=25)
+hypothesis.register_profile("service", deadline=None, max_examples=100)
+hypothesis.load_profile("service" if os.environ.get("CI") else "desk")
 
 
 @pytest.fixture
 def small_base(monkeypatch):
     """Put the small backbone in place of the published ones."""
-    monkeypatch.setattr(backbones, "build", made_base)
+    small_backbone.put_in_place(monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The structure: dvc.yaml says exactly what the code imports and reads; imports go one way."""
 
 import ast
+import difflib
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.serialize import modify_yaml
 
 from tests.dependencies import ROOT, closure, imported_modules, parse, rewrite, stage_names
 
@@ -242,3 +244,34 @@ def test_light_stages_never_load_heavy_packages():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["models", "lite0_finetuned", "size"], 96),
+        (["models", "vgg19_svm", "then", "c"], [1.0]),
+        (["models", "ensemble", "members"], ["lite0_head", "measures_trees"]),
+        (["split", "train_hospitals"], ["demo_north"]),
+        (["weights_dir"], "weights"),
+    ],
+)
+def test_an_override_changes_the_lines_of_its_own_key(tmp_path, path, value):
+    """params.yaml is written as DVC writes it: `exp run -S` leaves no other line changed."""
+    before = (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines()
+    copy = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", copy)
+    with modify_yaml(str(copy)) as content:
+        place = content
+        for name in path[:-1]:
+            place = place[name]
+        old, place[path[-1]] = place[path[-1]], value
+    after = copy.read_text(encoding="utf-8").splitlines()
+    changed = [line for line in difflib.ndiff(before, after) if line.startswith(("+ ", "- "))]
+    n_lines = sum(len(one) + 1 if isinstance(one, list) else 1 for one in (old, value))
+    assert 1 <= len(changed) <= n_lines, changed
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml"])
+def test_lines_fit_a_screen(name):
+    assert max(map(len, (ROOT / name).read_text(encoding="utf-8").splitlines())) <= 100

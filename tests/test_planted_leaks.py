@@ -39,7 +39,7 @@ def make_spec(seed, **planted):
         "n_images": 160,
         "n_patients": 9,
         "layout": "patients",
-        "style": {"width": 120, "height": 120, "px_per_um": 5.0},
+        "style": {"width": 80, "height": 80, "px_per_um": 3.5},
         "classes": dict.fromkeys(CLASSES, 1),
         "official_parts": True,
         **planted,
@@ -73,7 +73,7 @@ class Cohort:
         path.write_text(yaml.safe_dump(content))
         with contextlib.chdir(self.folder):
             split.main()
-            parts = SPLIT.read().set_index("image_id")["part"]
+            parts = SPLIT.read_all(HOSPITALS).set_index("image_id")["part"]
         metrics = json.loads((self.folder / "metrics/split.json").read_text())
         return metrics, self.known.assign(part=self.known["image_id"].map(parts))
 

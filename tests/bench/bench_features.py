@@ -24,7 +24,8 @@ import pandas as pd
 from stages import quality
 from stages.core import backend, parallel, params
 from stages.core.tables import IMAGES
-from stages.inputs import views
+from stages.images import decoding
+from stages.inputs import preparation, reading, views
 from stages.models import backbones
 from stages.simulation.cells import CELL_TYPES, bank
 from stages.simulation.pictures import Look, Style, draw, encode
@@ -79,6 +80,7 @@ def _write_hospital() -> None:
             "phash": digest[:32].encode(),
             "twin_group": f"{HOSPITAL}/{path}",
             "warnings": [],
+            "simulated": True,
         }
         rows.append({name: known.get(name) for name in IMAGES.schema.names})
     IMAGES.write(pd.DataFrame(rows), HOSPITAL)
@@ -87,12 +89,12 @@ def _write_hospital() -> None:
 
 
 def _measure() -> None:
-    rule = params.load("inputs", "features", "weights_dir", "seed")
-    pictures = list(views.read_pictures(HOSPITAL, rule.inputs))
+    rule = params.load("inputs", "features", "weights_dir")
+    size = rule.features.size
+    pictures = list(reading.stream_pictures(HOSPITAL, rule.inputs))
     start = time.thread_time()
-    prepared = [views.prepare_views(picture, rule) for picture in pictures]
+    pixels = np.stack([one for picture in pictures for one in _prepare(picture, rule)])
     preparing = time.thread_time() - start
-    pixels = np.stack([one for _, many in prepared for _, one in many])
     n_views = len(pixels)
     np.save(PIXELS, pixels)
     near, far = get_context("spawn").Pipe()
@@ -100,12 +102,13 @@ def _measure() -> None:
     other.start()
     backend.use_one_thread_an_operation()
     network = _load(rule)
-    views.embed(network, pixels[: views.BATCH])  # traces the graph
+    network.predict_on_batch(pixels[: views.BATCH])  # traces the graph
     stage, bare, threads, cpu = [], [], [], []
     expected = near.recv()
     for _ in range(N_TURNS):
         start = time.perf_counter()
-        found = np.stack([v for _, _, v in views.embed_pictures(network, HOSPITAL, rule)])
+        told = views.embed_pictures(network, HOSPITAL, rule.inputs, size)
+        found = np.stack([vector for _, _, vector in told])
         stage.append(time.perf_counter() - start)
         near.send("run")
         seconds, busy = near.recv()
@@ -130,6 +133,14 @@ def _measure() -> None:
     ratio, text = _ratio(stage, bare)
     verdict = "held" if ratio <= PROMISE else "NOT held"
     print(f"stage / bare: {text}; at most {PROMISE:.2f}: {verdict}")
+
+
+def _prepare(picture: reading.Picture, rule: params.Params) -> list[np.ndarray]:
+    _, content, geometry = picture
+    rgb = decoding.decode(content).rgb
+    balances = sorted(rule.inputs.white_balance)
+    size = rule.features.size
+    return [preparation.prepare(rgb, geometry, rule.inputs, size, name) for name in balances]
 
 
 def _run_bare(connection: Any) -> None:

@@ -26,6 +26,7 @@ from stages.models.recipes import NetworkRecipe, Step
 from stages.simulation.cells import CELL_TYPES, bank
 from stages.simulation.pictures import Look, Style, draw, encode
 from stages.training import batches
+from tests.made.strong import STRONG
 
 N_IMAGES, N_TIMES, BATCH = 256, 3, 32
 RULE = InputsParams(
@@ -70,7 +71,7 @@ def read_once(paths: list[Path], size: int, file: Any) -> Examples:
     margin = round(size / 4)
     side = size + 2 * margin
     x = np.memmap(file, np.uint8, "r", shape=(len(paths), side, side, 3))
-    return Examples([path.name for path in paths], ["none"] * len(paths), x, margin)
+    return Examples([path.name for path in paths], x, margin)
 
 
 def make_dataset(rows: Examples, recipe: NetworkRecipe, grey_share: float) -> Any:
@@ -118,7 +119,7 @@ def main() -> None:
     """Draw files, feed epochs of them both ways in one run; print rates and their ratio."""
     print(f"cores: {parallel.count_workers()}; load before: {os.getloadavg()[0]:.2f}")
     light = make_recipe(256, Augmentation(rotation=90, flips=True))
-    strong = make_recipe(112, augmentation.STRONG)
+    strong = make_recipe(112, STRONG)
     with tempfile.TemporaryDirectory() as name, tempfile.TemporaryFile() as file:
         folder = Path(name)
         paths = draw_files(folder)

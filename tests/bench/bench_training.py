@@ -39,7 +39,7 @@ def draw_rows(n_images: int) -> tuple[Examples, pd.Series]:
     ids = [f"h/{number:04d}" for number in range(n_images)]
     pixels = rng.integers(0, 256, (n_images, SIZE, SIZE, 3), dtype=np.uint8)
     labels = pd.Series([CLASSES[number % 3] for number in range(n_images)], index=ids)
-    return Examples(ids, ["white_point"] * n_images, pixels), labels
+    return Examples(ids, pixels), labels
 
 
 def time_epoch(train: str, views: int, n_images: int) -> float:
@@ -54,8 +54,8 @@ def time_epoch(train: str, views: int, n_images: int) -> float:
         augment=Augmentation(flips=True),
         steps=[Step(train=train, epochs=EPOCHS, schedule="constant")],
     )
-    nothing = Examples([], [], rows.x[:0])
-    trained = fitting.fit(recipe, rows, nothing, labels, CLASSES, INPUTS, 1)
+    nothing = Examples([], rows.x[:0])
+    trained = fitting.fit(recipe, rows, nothing, labels, fitting.Task(CLASSES, INPUTS, 1))
     return float(np.median(trained.seconds[1:]))
 
 
@@ -72,7 +72,7 @@ def print_rates() -> None:
     chosen = params.parse(read_yaml(params.PARAMS_FILE))
     step = Step(learning_rate=0.0006, epochs=EPOCHS, schedule="cosine")
     for size in (SIZE, 2 * SIZE):
-        recipe = choose("lite0_finetuned", chosen.models).model_copy(
+        recipe = choose("lite0_finetuned", chosen.models, chosen.features).model_copy(
             update={"size": size, "steps": [step]}
         )
         margin = round(size / 4)
@@ -80,9 +80,11 @@ def print_rates() -> None:
         shape = (N_TUNED, side, side, 3)
         pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         _, labels = draw_rows(N_TUNED)
-        rows = Examples(list(labels.index), ["white_point"] * N_TUNED, pixels, margin, pixels)
-        nothing = Examples([], [], pixels[:0])
-        trained = fitting.fit(recipe, rows, nothing, labels, CLASSES, chosen.inputs, 1)
+        rows = Examples(list(labels.index), pixels, margin, pixels)
+        nothing = Examples([], pixels[:0])
+        trained = fitting.fit(
+            recipe, rows, nothing, labels, fitting.Task(CLASSES, chosen.inputs, 1)
+        )
         rates = ", ".join(f"{N_TUNED / seconds:.0f}" for seconds in trained.seconds)
         print(f"the default at {size} px, views a second in each epoch: {rates}")
 

@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from stages.core import backend
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -34,30 +38,24 @@ def test_noise_is_shown_where_the_start_fails():
     assert done.returncode == 1
 
 
-def test_both_modules_come_without_a_line_of_noise():
+def test_both_modules_come_without_a_line_of_noise_and_take_the_threads_they_are_told():
     done = start(
+        "backend.use_one_thread_an_operation()\n"
         "keras, tf = backend.load_tensorflow()\n"
         "assert backend.load_keras() is keras\n"
-        "print(keras.__name__, tf.__name__)\n"
+        "threads = tf.config.threading.get_intra_op_parallelism_threads()\n"
+        "print(keras.__name__, tf.__name__, threads)\n"
     )
-    assert done.stdout == "keras tensorflow\n"
+    assert done.stdout == "keras tensorflow 1\n"
     assert done.stderr == ""
 
 
-def test_one_thread_an_operation_is_what_tensorflow_takes():
-    done = start(
-        "backend.use_one_thread_an_operation()\n"
-        "threading = backend.load_tensorflow()[1].config.threading\n"
-        "print(threading.get_intra_op_parallelism_threads())\n"
-    )
-    assert (done.stdout, done.stderr) == ("1\n", "")
-
-
 def test_after_the_first_operation_threads_stay_as_they_were():
-    done = start(
-        "tf = backend.load_tensorflow()[1]\n"
-        "tf.zeros(1) + 1\n"
-        "backend.use_one_thread_an_operation()\n"
-        "print(tf.config.threading.get_intra_op_parallelism_threads())\n"
-    )
-    assert (done.stdout, done.stderr) == ("0\n", "")
+    """TensorFlow would refuse the change; nothing is raised."""
+    tf = backend.load_tensorflow()[1]
+    tf.zeros(1) + 1
+    before = tf.config.threading.get_intra_op_parallelism_threads()
+    backend.use_one_thread_an_operation()
+    assert tf.config.threading.get_intra_op_parallelism_threads() == before
+    with pytest.raises(RuntimeError, match="cannot be modified after initialization"):
+        tf.config.threading.set_intra_op_parallelism_threads(before + 1)

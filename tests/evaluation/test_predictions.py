@@ -3,7 +3,8 @@ import itertools
 import pandas as pd
 import pytest
 
-from stages.core.errors import ModelError, SplitError, TableError
+from stages.core.errors import SplitError, TableError
+from stages.core.tables import PREDICTIONS
 from stages.evaluation import predictions
 
 
@@ -20,10 +21,13 @@ def split():
     return pd.DataFrame(rows, columns=["image_id", "hospital", "label", "part"])
 
 
-def probabilities():
-    return pd.DataFrame(
-        {"a": [0.5, 0.2], "b": [0.5, 0.8]}, index=pd.Index(["north/c", "east/z"], name="image_id")
-    )
+def predicted(classes=("a", "b")):
+    """What the model said of the two images that are scored, the test one first."""
+    table = pd.DataFrame(
+        {"image_id": ["north/c", "east/z"], "hospital": ["north", "east"],
+         "part": ["test", "unseen"], "predicted": [classes[0], classes[1]]}
+    )  # fmt: skip
+    return table.assign(**{f"p_{name}": [0.5, 0.5] for name in classes})
 
 
 def test_only_test_and_unseen_pictures_are_scored():
@@ -78,33 +82,53 @@ def test_the_constant_answer_of_a_tie_is_the_first_by_name():
     assert names == predictions.name_constants(tied[::-1], ["x"]) == {"x": "a"}
 
 
-def test_predicted_is_the_likeliest_class_and_the_first_of_equals():
-    """Rows follow the chosen pictures, not the order of the probabilities."""
+def test_each_prediction_gets_its_truth():
+    """In the order of the chosen images, whatever that of the tables."""
     chosen = predictions.choose_scored(split(), ["north", "east"])
-    table = predictions.name_predicted(chosen, probabilities(), ["a", "b"])
-    assert list(table["image_id"]) == ["east/z", "north/c"]
-    assert list(table["predicted"]) == ["b", "a"]
-    assert list(table["label"]) == ["a", "b"]
-    assert list(table["p_b"]) == [0.8, 0.5]
+    table = predictions.add_truth(predicted(), chosen)
+    assert table["image_id"].tolist() == ["east/z", "north/c"]
+    assert table["label"].tolist() == ["a", "b"]
+    assert table["predicted"].tolist() == ["b", "a"]
 
 
-def test_a_picture_without_prediction_stops():
+def test_an_image_without_a_prediction_of_its_part_stops():
+    """It would leave the scores; one more prediction than needed is of no account."""
     chosen = predictions.choose_scored(split(), ["north", "east"])
-    with pytest.raises(TableError, match=r"no prediction for 1 pictures: north/c.*dvc repro"):
-        predictions.name_predicted(chosen, probabilities().iloc[1:], ["a", "b"])
+    told = r"data/predictions has no row of 1 images \(north/c\).*dvc repro"
+    with pytest.raises(TableError, match=told):
+        predictions.add_truth(predicted().iloc[1:], chosen)
+    with pytest.raises(TableError, match=told):
+        predictions.add_truth(predicted().assign(part="unseen"), chosen)
+    more = pd.concat([predicted(), predicted().iloc[[0]].assign(image_id="north/new")])
+    assert len(predictions.add_truth(more, chosen)) == 2
 
 
-def test_a_model_that_gives_no_number_stops():
-    chosen = predictions.choose_scored(split(), ["north", "east"])
-    broken = probabilities()
-    broken.loc["east/z", "a"] = float("nan")
-    with pytest.raises(ModelError, match=r"no number for 1 pictures: east/z.*learning_rate"):
-        predictions.name_predicted(chosen, broken, ["a", "b"])
+def test_tables_of_all_hospitals_are_read_by_name(tmp_path, monkeypatch):
+    """Classes keep the order of the model; a hospital without images says nothing against it."""
+    monkeypatch.chdir(tmp_path)
+    table = predicted(("z", "a"))
+    PREDICTIONS.write(table.iloc[:1], "north")
+    PREDICTIONS.write(table.iloc[1:], "east")
+    PREDICTIONS.write(table.iloc[:0], "home")
+    found = predictions.read(["north", "home", "east"])
+    assert found["image_id"].tolist() == ["east/z", "north/c"]
+    assert predictions.name_classes(found) == ["z", "a"]
+
+
+@pytest.mark.parametrize("classes", [("a", "c"), ("b", "a"), ("a", "b", "c")])
+def test_tables_of_two_models_stop(tmp_path, monkeypatch, classes):
+    """Other classes, or in another order: the same column could mean another thing."""
+    monkeypatch.chdir(tmp_path)
+    PREDICTIONS.write(predicted().iloc[1:], "east")
+    PREDICTIONS.write(predicted(classes).iloc[:1], "north")
+    told = r"north.parquet has other classes than data/predictions/east.parquet.*dvc repro"
+    with pytest.raises(TableError, match=told):
+        predictions.read(["north", "east"])
 
 
 def test_confusions_are_listed_one_row_a_picture_in_a_fixed_order():
     chosen = predictions.choose_scored(split(), ["north", "east"])
-    table = predictions.name_predicted(chosen, probabilities(), ["a", "b"])
+    table = predictions.add_truth(predicted(), chosen)
     listed = predictions.list_confusions(table[::-1])
     assert listed.to_numpy().tolist() == [
         ["east", "unseen", "a", "b"],

@@ -35,7 +35,7 @@ def test_a_hospital_on_both_sides_stops():
     mixed = pd.concat(
         [pictures("north", "test", ["a"], ["a"]), pictures("north", "unseen", ["b"], ["b"])]
     )
-    with pytest.raises(TableError, match=r"split\.parquet: hospital north.*test, unseen.*-f split"):
+    with pytest.raises(TableError, match=r"data/split: hospital north.*test, unseen.*-f split"):
         scoring.score_hospitals(mixed, ["a", "b"], always("a"), 100, 1)
 
 

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.core import tables
 from stages.core.errors import ImageError
 from stages.core.params import InputsParams
 from stages.images import cell_masks
 from stages.inputs import augmentation, preparation
 from stages.inputs.preparation import Geometry
+from tests.made.strong import STRONG
 
 WHITE = (230.0, 220.0, 200.0)
 
@@ -342,7 +344,7 @@ def test_what_is_not_seen_does_not_matter(shape, place, radius, size, seed):
     """Only what reaches the view is averaged and blurred, and the view is as from the whole."""
     rng = np.random.default_rng(seed)
     rgb = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
-    turn = augmentation.random_transform(augmentation.STRONG, rng)
+    turn = augmentation.random_transform(STRONG, rng)
     place = Geometry(place, radius, WHITE)
     cut = preparation.prepare(rgb, place, rule(), size, "none", turn)
     with pytest.MonkeyPatch.context() as patch:
@@ -352,3 +354,17 @@ def test_what_is_not_seen_does_not_matter(shape, place, radius, size, seed):
     off = np.abs(cut.astype(int) - whole)
     assert off.max() <= 2
     assert (off > 0).mean() < 0.01
+
+
+@given(
+    centre=st.none() | st.tuples(st.floats(0, 1e4), st.floats(0, 1e4)),
+    radius=st.none() | st.floats(1e-3, 1e4),
+    white=st.tuples(*[st.floats(0, 255)] * 3),
+    cell=st.none() | st.binary(),
+)
+def test_a_geometry_in_columns_is_the_same_geometry(centre, radius, white, cell):
+    """To the last bit; its columns are those of the training table."""
+    geometry = Geometry(centre, radius, white, cell)
+    row = preparation.to_row(geometry)
+    assert set(row) < set(tables.TRAINING.schema.names)
+    assert preparation.from_row(row | {"image_id": "h/a", "bytes": b""}) == geometry

@@ -30,20 +30,6 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
 
 
-def write_features(hospital, names, length=3, views=("white_point", "white_point_augmented_1")):
-    """A features table whose vectors say where they come from."""
-    rows = [
-        {
-            "image_id": f"{hospital}/{name}",
-            "view": view,
-            "vector": np.full(length, n * 10 + v, "<f4"),
-        }
-        for n, name in enumerate(names)
-        for v, view in enumerate(views)
-    ]
-    tables.FEATURES.write(pd.DataFrame(rows), hospital)
-
-
 def draw_picture(seed):
     """A dark disc, at a place of its own, on a bright ground."""
     rng = np.random.default_rng(seed)
@@ -65,7 +51,8 @@ def write_pictures(hospital, names):
                 "mode": "RGB", "bytes": content, "phash": bytes(32), "twin_group": image_id,
                 "warnings": [], "published_label": None, "patient": None, "slide": None,
                 "diagnosis": None, "official_part": None, "mask": None,
-                "field": None, "expert_1": None, "expert_2": None,
+                "field": None, "expert_1": None, "expert_2": None, "official_side": None,
+                "simulated": True,
             }
         )  # fmt: skip
         measures.append(
@@ -80,74 +67,84 @@ def write_pictures(hospital, names):
     tables.QUALITY.write(pd.DataFrame(measures), hospital)
 
 
-def test_features_of_the_wanted_pictures_come_sorted_and_no_others():
-    """Rows of two hospitals by picture and view, whatever the order of the request."""
-    write_features("munich", ["b.jpg", "a.jpg"])
-    write_features("barcelona", ["c.jpg", "d.jpg"])
-    wanted = ["munich/a.jpg", "barcelona/d.jpg", "munich/b.jpg"]
-    found = reading.read_features(["munich", "barcelona"], wanted, plain_only=False)
-    assert found.image_ids == [
-        "barcelona/d.jpg", "barcelona/d.jpg", "munich/a.jpg", "munich/a.jpg", "munich/b.jpg",
-        "munich/b.jpg",
-    ]  # fmt: skip
-    assert found.views == ["white_point", "white_point_augmented_1"] * 3
-    assert found.x.dtype == np.float32
-    assert found.x[:, 0].tolist() == [10, 11, 10, 11, 0, 1]
-    assert found.x.shape == (6, 3)
-
-
-def test_augmented_views_are_left_out_where_a_model_is_judged():
-    """Asked for at once, or picked out later: the same plain rows."""
-    write_features("munich", ["a.jpg", "b.jpg"])
-    wanted = {"munich/a.jpg", "munich/b.jpg"}
-    plain = reading.read_features(["munich"], wanted, plain_only=True)
-    every = reading.read_features(["munich"], wanted, plain_only=False)
-    assert plain.views == ["white_point"] * 2
-    assert plain.x[:, 0].tolist() == [0, 10]
-    picked = reading.plain(every)
-    assert (picked.image_ids, picked.views) == (plain.image_ids, plain.views)
-    np.testing.assert_array_equal(picked.x, plain.x)
-    assert reading.plain(plain) is plain
+def stream(hospital, wanted=None, rule=RULE):
+    """The pictures of a hospital, or some of them."""
+    return reading.stream_pictures(hospital, rule, wanted)
 
 
 def test_no_picture_gives_no_row():
     """An empty part is no error here; the training decides."""
-    assert reading.read_features([], [], plain_only=True).image_ids == []
-    assert reading.read_pixels([], [], RULE, 32).x.shape == (0, 32, 32, 3)
+    found = reading.read_pixels([], RULE, 32)
+    assert (found.image_ids, found.x.shape) == ([], (0, 32, 32, 3))
+    found = reading.read_wide([], RULE, 32, with_hidden=True)
+    assert found.x.shape == found.hidden.shape == (0, 48, 48, 3)
 
 
-def test_pictures_without_features_are_named():
-    """A split that is newer than the features is found, with the way out."""
-    write_features("munich", ["a.jpg"])
-    wanted = ["munich/a.jpg", "munich/new.jpg", "munich/newer.jpg"]
-    with pytest.raises(TableError, match=r"features: no view of 2 pictures.*munich/new.jpg.*repro"):
-        reading.read_features(["munich"], wanted, plain_only=True)
+def test_pictures_come_with_their_geometry_and_bytes():
+    """All of a hospital, or those that are wanted, in the order of the table."""
+    write_pictures("munich", ["a.png", "b.png", "c.png"])
+    geometries = preparation.geometries(tables.QUALITY.read("munich"), RULE)
+    contents = {row["image_id"]: row["bytes"] for row in tables.IMAGES.stream("munich")}
+    every = list(stream("munich"))
+    assert every == [(name, contents[name], geometries[name]) for name in sorted(contents)]
+    assert list(stream("munich", {"munich/c.png", "munich/a.png"})) == [every[0], every[2]]
+    assert list(stream("munich", [])) == []
 
 
-def test_missing_features_name_the_file():
-    """A stage that never ran is one line."""
-    with pytest.raises(TableError, match=r"data/features/munich.parquet is missing.*dvc repro"):
-        reading.read_features(["munich"], ["munich/a.jpg"], plain_only=True)
+def test_pictures_that_are_not_in_the_tables_are_named():
+    """A picture of the split without image or measure is no silent gap."""
+    write_pictures("munich", ["a.png", "b.png"])
+    lacks = r"data/images/munich.parquet or data/quality/munich.parquet has no row of"
+    with pytest.raises(TableError, match=rf"{lacks} 1 pictures \(munich/z.png\).*dvc repro"):
+        list(stream("munich", ["munich/a.png", "munich/z.png"]))
+    quality = tables.QUALITY.read("munich")
+    tables.QUALITY.write(quality[quality["image_id"] != "munich/b.png"], "munich")
+    with pytest.raises(TableError, match=rf"{lacks} 1 pictures \(munich/b.png\).*dvc repro"):
+        list(stream("munich"))
+    assert len(list(stream("munich", ["munich/a.png"]))) == 1
 
 
-def test_vectors_of_different_length_are_refused():
-    """Hospitals whose features were made with different layers cannot stand in one array."""
-    write_features("munich", ["a.jpg"], length=3)
-    write_features("jiangxi", ["a.jpg"], length=4)
-    with pytest.raises(TableError, match=r"hospitals differ in length.*dvc repro"):
-        reading.read_features(["munich", "jiangxi"], ["munich/a.jpg", "jiangxi/a.jpg"], False)
+def write_training(rule=RULE):
+    """Pictures of both parts, as stage gather keeps them; the second has no cell."""
+    write_pictures("munich", ["a.png", "b.png", "c.png", "d.png"])
+    pictures = list(stream("munich", rule=rule))
+    pictures[1] = (*pictures[1][:2], preparation.Geometry(None, None, (240.0, 230.0, 220.0)))
+    parts = ["train", "train", "valid", "train"]
+    known = {"hospital": "munich", "label": "monocyte"}
+    rows = [
+        {
+            **known, "image_id": name, "group": name, "twin_group": name, "part": part,
+            "bytes": content, **preparation.to_row(geometry),
+        }
+        for (name, content, geometry), part in zip(pictures, parts, strict=True)
+    ]  # fmt: skip
+    with tables.TRAINING.writer() as append:
+        append(rows)
+    return pictures
+
+
+def test_training_pictures_are_those_that_were_gathered():
+    """Bytes and geometry to the last bit, and each part apart."""
+    pictures = write_training()
+    assert list(reading.stream_training("train")) == [pictures[0], pictures[1], pictures[3]]
+    assert list(reading.stream_training("valid")) == [pictures[2]]
+    kept, direct = (
+        reading.read_pixels(some, RULE, 32).x
+        for some in (reading.stream_training("valid"), stream("munich", ["munich/c.png"]))
+    )
+    assert np.array_equal(kept, direct)
 
 
 def test_pixels_are_those_of_the_one_preparation():
     """Each row is what `prepare` gives for that picture and colour correction, on disk."""
     write_pictures("munich", ["a.png", "b.png", "c.png"])
-    found = reading.read_pixels(["munich"], ["munich/c.png", "munich/a.png"], RULE, 32)
+    found = reading.read_pixels(stream("munich", ["munich/c.png", "munich/a.png"]), RULE, 32)
     assert found.image_ids == ["munich/a.png"] * 2 + ["munich/c.png"] * 2
-    assert found.views == ["none", "white_point"] * 2
     assert found.x.dtype == np.uint8
     assert isinstance(found.x, np.memmap)
     geometries = preparation.geometries(tables.QUALITY.read("munich"), RULE)
-    for row, (image_id, view) in enumerate(zip(found.image_ids, found.views, strict=True)):
+    views = ["none", "white_point"] * 2  # sorted, whatever the order of the rule
+    for row, (image_id, view) in enumerate(zip(found.image_ids, views, strict=True)):
         content = next(
             r["bytes"] for r in tables.IMAGES.stream("munich") if r["image_id"] == image_id
         )
@@ -163,27 +160,17 @@ def test_nothing_of_the_pixels_is_left_on_disk(tmp_path, monkeypatch):
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    found = reading.read_pixels(["munich"], ["munich/a.png"], RULE, 32)
+    found = reading.read_pixels(stream("munich"), RULE, 32)
     assert list(folder.iterdir()) == []
     assert found.x.max() > 100
-
-
-def test_pictures_that_are_not_in_the_tables_are_named():
-    """A picture of the split without image or measure is no silent gap."""
-    write_pictures("munich", ["a.png"])
-    with pytest.raises(
-        TableError, match=r"data/images and data/quality: no picture of 1.*munich/z"
-    ):
-        reading.read_pixels(["munich"], ["munich/a.png", "munich/z.png"], RULE, 32)
 
 
 def test_wide_rows_are_one_for_each_picture_in_order():
     """Two colour corrections, one row: of the first that does not depend on the view."""
     write_pictures("munich", ["a.png", "b.png", "c.png"])
     wanted = ["munich/c.png", "munich/a.png"]
-    found = reading.read_wide(["munich"], wanted, RULE, 32, with_hidden=True)
+    found = reading.read_wide(stream("munich", wanted), RULE, 32, with_hidden=True)
     assert found.image_ids == ["munich/a.png", "munich/c.png"]
-    assert found.views == ["white_point"] * 2
     assert found.x.shape == found.hidden.shape == (2, 48, 48, 3)
     assert found.margin == 8
     assert isinstance(found.x, np.memmap)
@@ -209,11 +196,9 @@ def test_wide_rows_are_not_grey_world(balances, expected):
     """What grey world gives depends on what a view shows, so it comes last."""
     write_pictures("munich", ["a.png"])
     rule = RULE.model_copy(update={"white_balance": balances})
-    found = reading.read_wide(["munich"], ["munich/a.png"], rule, 32, with_hidden=False)
-    assert found.views == [expected]
-    plain = reading.read_pixels(
-        ["munich"], ["munich/a.png"], rule.model_copy(update={"white_balance": [expected]}), 32
-    )
+    found = reading.read_wide(stream("munich"), rule, 32, with_hidden=False)
+    alone = rule.model_copy(update={"white_balance": [expected]})
+    plain = reading.read_pixels(stream("munich"), alone, 32)
     assert np.array_equal(reading.plain(found).x, plain.x)
 
 
@@ -222,9 +207,9 @@ def test_where_the_rule_hides_something_nothing_more_is_hidden(hide):
     """The wide rows show what the plain ones show, and no second array is made."""
     write_pictures("munich", ["a.png"])
     rule = RULE.model_copy(update={"hide": hide, "white_balance": ["white_point"]})
-    found = reading.read_wide(["munich"], ["munich/a.png"], rule, 32, with_hidden=True)
+    found = reading.read_wide(stream("munich"), rule, 32, with_hidden=True)
     assert found.hidden is None
-    plain = reading.read_pixels(["munich"], ["munich/a.png"], rule, 32)
+    plain = reading.read_pixels(stream("munich"), rule, 32)
     assert np.array_equal(reading.plain(found).x, plain.x)
 
 
@@ -260,10 +245,10 @@ def test_the_middle_is_the_plain_view(size, crop, half_side, balance, place, rad
 def test_plain_leaves_the_surroundings_without_a_copy():
     """The middle of the very same memory map, with no margin and nothing hidden."""
     write_pictures("munich", ["a.png", "b.png"])
-    wanted = ["munich/a.png", "munich/b.png"]
-    wide = reading.read_wide(["munich"], wanted, RULE, 32, with_hidden=True)
+    wide = reading.read_wide(stream("munich"), RULE, 32, with_hidden=True)
     found = reading.plain(wide)
-    assert (found.image_ids, found.views) == (wide.image_ids, wide.views)
+    assert reading.plain(found) is found
+    assert found.image_ids == wide.image_ids
     assert (found.x.shape, found.margin, found.hidden) == ((2, 32, 32, 3), 0, None)
     assert np.shares_memory(found.x, wide.x)
 
@@ -272,19 +257,22 @@ def test_wide_pictures_are_the_same_for_any_number_of_processes(monkeypatch):
     """Two processes write what one writes."""
     names = [f"{n:02d}.png" for n in range(20)]
     write_pictures("munich", names)
-    wanted = [f"munich/{name}" for name in names]
-    one = reading.read_wide(["munich"], wanted, RULE, 32, with_hidden=True)
+    one = reading.read_wide(stream("munich"), RULE, 32, with_hidden=True)
     monkeypatch.setenv("SMEARFLOW_WORKERS", "2")
-    two = reading.read_wide(["munich"], wanted[::-1], RULE, 32, with_hidden=True)
+    two = reading.read_wide(stream("munich"), RULE, 32, with_hidden=True)
     assert one.image_ids == two.image_ids
     assert np.array_equal(one.x, two.x)
     assert np.array_equal(one.hidden, two.hidden)
 
 
-def test_no_picture_gives_no_wide_row():
-    """An empty part is no error here; the training decides."""
-    found = reading.read_wide([], [], RULE, 32, with_hidden=True)
-    assert found.x.shape == found.hidden.shape == (0, 48, 48, 3)
+def test_a_sample_is_spread_evenly_and_keeps_all_rows_of_an_image():
+    """Of 11 images of two rows each: the first, the middle and the last; fewer stay as they are."""
+    ids = [f"h/{n:02d}" for n in range(11) for _ in range(2)]
+    rows = reading.Examples(ids, np.arange(22))
+    found = reading.sample(rows, 3)
+    assert found.image_ids == ["h/00"] * 2 + ["h/05"] * 2 + ["h/10"] * 2
+    assert found.x.tolist() == [0, 1, 10, 11, 20, 21]
+    assert reading.sample(rows, 11) is rows
 
 
 def test_only_the_rows_of_the_named_parts_are_read():
@@ -299,13 +287,16 @@ def test_only_the_rows_of_the_named_parts_are_read():
             ("c", "secret", "unseen"),
         )
     ]  # fmt: skip
-    tables.SPLIT.write(pd.DataFrame(rows))
-    found = reading.read_split(["train", "valid"])
-    assert found["image_id"].tolist() == ["munich/a", "munich/b"]
-    assert found["label"].tolist() == ["monocyte", "basophil"]
+    tables.SPLIT.write(pd.DataFrame(rows), "munich")
+    other = {**rows[2], "image_id": "barcelona/x", "hospital": "barcelona"}
+    tables.SPLIT.write(pd.DataFrame([other]), "barcelona")
+    found = reading.read_split(["munich", "barcelona"], ["train", "valid"], ["image_id", "label"])
+    assert list(found.columns) == ["image_id", "label"]
+    assert found["image_id"].tolist() == ["barcelona/x", "munich/a", "munich/b"]
+    assert found["label"].tolist() == ["monocyte", "monocyte", "basophil"]
 
 
 def test_a_missing_split_names_the_file():
     """A stage that never ran is one line."""
-    with pytest.raises(TableError, match=r"data/split.parquet is missing.*dvc repro"):
-        reading.read_split(["train"])
+    with pytest.raises(TableError, match=r"data/split/munich.parquet is missing.*dvc repro"):
+        reading.read_split(["munich"], ["train"], ["image_id"])

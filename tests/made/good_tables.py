@@ -25,6 +25,8 @@ def good_tables() -> dict[str, pd.DataFrame]:
             "field": [None] * 4,
             "diagnosis": [None] * 4,
             "official_part": [None] * 4,
+            "official_side": [None] * 4,
+            "simulated": [False] * 4,
             "expert_1": [None] * 4,
             "expert_2": [None] * 4,
             "sha256": [digit * 64 for digit in "0123"],
@@ -61,6 +63,7 @@ def good_tables() -> dict[str, pd.DataFrame]:
             "group": IDS,
             "unit": ["patient", "image", "patient", "image"],
             "official_part": [None] * 4,
+            "official_side": [None] * 4,
             "keep": [True, True, True, False],
             "drop_reason": [None, None, None, "no published label"],
         }

@@ -278,11 +278,6 @@ def test_measures_are_those_of_morphology(monkeypatch):
     assert vectors[:, 0].tolist() == [0, 1]  # has_cell
 
 
-def test_features_are_not_made_of_pixels():
-    with pytest.raises(ModelError, match="data/features"):
-        classifiers.vectorise(recipe("features"), np.zeros((1, 16, 16, 3), np.uint8))
-
-
 def test_prediction_needs_no_umap(tmp_path, monkeypatch):
     """A stored UMAP model predicts where umap-learn is not installed; fitting says what to do."""
     rng = np.random.default_rng(0)

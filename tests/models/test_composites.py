@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from stages.core.errors import ModelError
 from stages.models import composites
+from stages.models.recipes import CascadeRecipe, ClassifierRecipe, EnsembleRecipe
 
 CLASSES = ["band", "blast", "lymphocyte", "metamyelocyte", "monocyte", "myelocyte", "segmented"]
 GROUPS = {
@@ -164,3 +165,40 @@ def test_a_class_may_not_have_the_second_models_word_for_the_rest():
 
 def test_groups_that_fit_are_taken():
     composites.require_groups(CLASSES, GROUPS)
+
+
+def recipe_of(kind):
+    one, other = (
+        ClassifierRecipe(kind="classifier", vectors=vectors, classifier="knn")
+        for vectors in ("grey", "measures")
+    )
+    if kind == "ensemble":
+        return EnsembleRecipe(kind=kind, members={"b": one, "a": other})
+    return CascadeRecipe(kind=kind, groups=GROUPS, first=one, second=other)
+
+
+def test_members_learn_their_share_of_the_labels():
+    """Of an ensemble all; of a cascade the coarse ones, and the fine ones with others."""
+    labels = pd.Series(["band", "blast", "myelocyte"], ["h/1", "h/2", "h/3"])
+    shares = composites.share_labels(recipe_of("ensemble"), labels, CLASSES)
+    assert list(shares) == ["b", "a"]
+    assert all(own.equals(labels) and classes == CLASSES for own, classes in shares.values())
+    shares = composites.share_labels(recipe_of("cascade"), labels, CLASSES)
+    assert {name: (own.to_dict(), classes) for name, (own, classes) in shares.items()} == {
+        "first": ({"h/1": "neutrophil", "h/2": "blast", "h/3": "immature"}, COARSE),
+        "second": ({"h/1": "band", "h/2": "others", "h/3": "myelocyte"}, FINE),
+    }
+    with pytest.raises(ModelError, match="does not have: band"):
+        composites.share_labels(recipe_of("cascade"), labels, CLASSES[1:])
+
+
+def test_answers_are_joined_as_the_recipe_says():
+    """By name of the member, whatever the order."""
+    first = pd.DataFrame(np.eye(5)[[4, 0]], ["h/1", "h/2"], COARSE)
+    second = pd.DataFrame(np.eye(5)[[4, 3]], ["h/1", "h/2"], FINE)
+    answers = {"second": second, "first": first}
+    joined = composites.join(recipe_of("cascade"), answers, CLASSES)
+    pd.testing.assert_frame_equal(joined, composites.cascade(first, second, GROUPS, CLASSES))
+    one, other = (pd.DataFrame([[p, 1 - p]], ["h/1"], ["a", "b"]) for p in (0.2, 0.6))
+    joined = composites.join(recipe_of("ensemble"), {"b": one, "a": other}, ["a", "b"])
+    assert joined.loc["h/1"].tolist() == pytest.approx([0.4, 0.6])

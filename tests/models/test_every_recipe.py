@@ -1,65 +1,101 @@
 """Every recipe of params.yaml, at a small size: builds, learns, is kept and answers the same.
 
-There is no list of recipes here: one that is added to params.yaml is tested.
+There is no list of recipes here: one that is added to params.yaml is tested. Of three families of
+backbones, one of each origin (ours, Keras', a transformer), one entry is trained whole, kept and
+loaded, with the smallest network that it names; the others have the small backbone in its place.
+What only the whole one can tell (how many weights there are and learn) is in
+tests/tools/test_replays.py and tests/models/test_backbones.py. That every kind of model comes back
+from its folder is in tests/models/test_trained.py. UMAP is itself in
+tests/models/test_reduction.py; here the leading principal components stand in for it.
 """
 
 import itertools
+import re
+import sys
 from functools import partial
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
-from stages.core import backend, settings
+from stages.core import backend, params, settings
 from stages.core.params import InputsParams
 from stages.inputs import reading
 from stages.inputs.reading import Examples
 from stages.models import backbones, networks, recipes, trained
 from stages.models.recipes import (
+    FROM_SCRATCH,
     CascadeRecipe,
     ClassifierRecipe,
     EnsembleRecipe,
-    HeadRecipe,
     NetworkRecipe,
 )
 from stages.models.trained import SingleModel
 from stages.training import fitting
+from tests.made import small_backbone
 from tests.projects import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config:UserWarning")
-RECIPES = recipes.read_all(settings.read_yaml(ROOT / "params.yaml")["models"])
+SHIPPED = params.parse(settings.read_yaml(ROOT / "params.yaml"))
+RECIPES = recipes.read_all(SHIPPED.models, SHIPPED.features)
 CLASSES = ["basophil", "eosinophil", "monocyte"]
 PER_CLASS = 4
-N_FEATURES = 12
 SEED = 3
 INPUTS = InputsParams(
     crop="whole", scale="hospital", half_side=1.5, white_balance=["white_point"], hide="nothing"
 )
 
 
-def shrink(recipe, n_rows):
-    """The same recipe on tiny images: no published weights, an epoch a step, two batches each."""
+def family_of(network):
+    """vgg of vgg16 and vgg19: what differs within it is the number of layers alone."""
+    return re.sub(r"\d+$", "", re.sub(r"_b\d+$", "", network))
+
+
+ORIGINS = ("efficientnet_lite", "mobilenetv", "vit")
+
+
+def choose_whole():
+    """By family of ORIGINS the entry with the smallest of its networks, which is trained whole."""
+    own = [
+        (one.network, place, name)
+        for place, (name, one) in enumerate(RECIPES.items())
+        if isinstance(one, NetworkRecipe) and one.network not in FROM_SCRATCH
+    ]
+    found = {family_of(network): name for network, _, name in sorted(own, reverse=True)}
+    return {family: found[family] for family in ORIGINS}
+
+
+WHOLE = choose_whole()
+
+
+def shrink(recipe, n_rows, whole=False):
+    """The same recipe on tiny images: an epoch a step, two batches each."""
     if isinstance(recipe, CascadeRecipe):
         first, second = (shrink(member, n_rows) for member in (recipe.first, recipe.second))
         return recipe.model_copy(update={"first": first, "second": second})
     if isinstance(recipe, EnsembleRecipe):
         members = {name: shrink(member, n_rows) for name, member in recipe.members.items()}
         return recipe.model_copy(update={"members": members})
-    if isinstance(recipe, HeadRecipe):
-        return recipe.model_copy(update={"epochs": 1, "batch": n_rows // 2})
     if isinstance(recipe, ClassifierRecipe):
         return shrink_classifier(recipe).model_copy(update={"size": 32})
-    known = backbones.APPLICATIONS.get(recipe.network)
+    known = backbones.APPLICATIONS.get(recipe.network) if whole else None
     smaller = {
         "size": max(32, known.min_size if known else 0),
-        "weights": "none",
+        "weights": "none" if whole else recipe.weights,
         "batch": n_rows // 2,
         "views": min(recipe.views, 2),
-        "steps": [step.model_copy(update={"epochs": 1}) for step in recipe.steps],
+        "steps": [shrink_step(step, whole) for step in recipe.steps],
         "then": recipe.then and shrink_classifier(recipe.then),
     }
     return recipe.model_copy(update=smaller)
+
+
+def shrink_step(step, whole):
+    block = step.train if whole or step.train in ("all", "head") else "block2"
+    return step.model_copy(update={"epochs": 1, "train": block})
 
 
 def shrink_classifier(settings):
@@ -88,14 +124,10 @@ def make_rows(recipe, classes, per_class, seed, plain):
             name: make_rows(member, classes, per_class, seed, plain)
             for name, member in recipe.members.items()
         }
-    if isinstance(recipe, HeadRecipe) or getattr(recipe, "vectors", "") == "features":
-        ids, x, _ = draw(classes, 2, per_class, seed)
-        return Examples(ids, ["white_point"] * len(ids), x.reshape(len(ids), -1).astype(np.float32))
-    is_wide = isinstance(recipe, NetworkRecipe) and not plain and not recipe.augment.is_empty
-    margin = round(reading.MARGIN * recipe.size) if is_wide else 0
-    ids, x, _ = draw(classes, recipe.size + 2 * margin, per_class, seed)
-    hidden = x if is_wide and recipe.augment.hide else None
-    return Examples(ids, ["white_point"] * len(ids), x, margin, hidden)
+    is_wide = recipe.learns_wide and not plain
+    margin = round(reading.MARGIN * recipe.side) if is_wide else 0
+    ids, x, _ = draw(classes, recipe.side + 2 * margin, per_class, seed)
+    return Examples(ids, x, margin, x if is_wide and recipe.learns_hidden else None)
 
 
 def build_and_note(build, starts, *arguments, **options):
@@ -109,12 +141,12 @@ class Trained:
     """A recipe that was shrunk and trained, and what it was trained with."""
 
     def __init__(self, name):
-        original = RECIPES[name]
+        self.name, original = name, RECIPES[name]
         self.classes = list(CLASSES)
         if isinstance(original, CascadeRecipe):
             inside = [label for group in original.groups.values() for label in group]
             self.classes = sorted([*inside, *CLASSES[:1]])
-        self.recipe = shrink(original, PER_CLASS * len(self.classes))
+        self.recipe = shrink(original, PER_CLASS * len(self.classes), name in WHOLE.values())
         train = make_rows(self.recipe, self.classes, PER_CLASS, 0, plain=False)
         valid = make_rows(self.recipe, self.classes, 1, 1, plain=True)
         labels = pd.concat([draw(self.classes, 2, n, s)[2] for n, s in ((PER_CLASS, 0), (1, 1))])
@@ -123,9 +155,19 @@ class Trained:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(networks, "build", partial(build_and_note, networks.build, self.starts))
             self.training = fitting.fit(
-                self.recipe, train, valid, labels, self.classes, INPUTS, SEED
+                self.recipe, train, valid, labels, fitting.Task(self.classes, INPUTS, SEED)
             )
         self.answers = trained.predict_images(self.training.model, self.asked)
+
+
+class LeadingComponents:
+    """In place of UMAP, whose rows are principal components already."""
+
+    def __init__(self, n_components, **_):
+        self.n_components = n_components
+
+    def fit_transform(self, rows, _):
+        return rows[:, : self.n_components]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -133,8 +175,11 @@ def in_a_hurry():
     """Run each operation at once: to trace and compile thirty networks takes minutes."""
     tf = backend.load_tensorflow()[1]
     tf.config.run_functions_eagerly(True)
+    umap = ModuleType("umap")
+    umap.UMAP, umap.__spec__ = LeadingComponents, ModuleSpec("umap", None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trained, "PREDICT_BATCH", 8)
+        patch.setitem(sys.modules, "umap", umap)
         yield
     tf.config.run_functions_eagerly(False)
 
@@ -142,8 +187,20 @@ def in_a_hurry():
 @pytest.fixture(scope="module", params=list(RECIPES))
 def learnt(request, in_a_hurry):
     """One recipe after the other; its networks are forgotten before the next."""
-    yield Trained(request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param not in WHOLE.values():
+            small_backbone.put_in_place(patch.setattr)
+        yield Trained(request.param)
     backend.load_keras().utils.clear_session()
+
+
+def test_families_are_told_apart():
+    """None of them stands for another kind; those trained whole are of different builders."""
+    assert len(set(WHOLE.values())) == len(ORIGINS)
+    assert {family_of(name) for name in backbones.NAMES} == {
+        "convnexttiny", "densenet", "efficientnet_lite", "efficientnetb", "inceptionv",
+        "mobilenetv", "nasnetlarge", "nasnetmobile", "resnet", "vgg", "vit", "xception",
+    }  # fmt: skip
 
 
 def singles(learnt):
@@ -214,7 +271,28 @@ def test_probabilities_are_of_all_classes(learnt):
 
 
 def test_kept_and_loaded_it_gives_the_same_bytes(learnt, tmp_path):
+    """Where one is trained whole; all other kinds are in test_trained."""
+    if learnt.name not in WHOLE.values():
+        return
     trained.save(learnt.training.model, tmp_path)
     again = trained.predict_images(trained.load(tmp_path), learnt.asked)
     assert list(again.columns) == learnt.classes
     assert again.to_numpy().tobytes() == learnt.answers.to_numpy().tobytes()
+
+
+def test_every_step_names_a_layer_of_its_whole_network(learnt):
+    """Where one is trained whole: the steps of all entries of the family, whose blocks are alike.
+
+    All others have block 2 of the small backbone in place of their own.
+    """
+    if learnt.name not in WHOLE.values():
+        return
+    network = learnt.training.model.network
+    family = family_of(learnt.recipe.network)
+    found = [
+        step.train
+        for recipe in RECIPES.values() for one in recipe.singles.values()
+        if isinstance(one, NetworkRecipe) and family_of(one.network) == family
+        for step in one.steps if networks.freeze(network, one, step.train) is None
+    ]  # fmt: skip
+    assert found

@@ -5,16 +5,8 @@ import pytest
 
 from stages.core import backend
 from stages.core.errors import ModelError
-from stages.models import backbones, networks
-from stages.models.recipes import HeadRecipe, NetworkRecipe, Step
-
-
-def make_head(hidden=(5,), dropout=0.5, l2=0.1):
-    """A small head on features."""
-    return HeadRecipe(
-        kind="head", hidden=list(hidden), dropout=dropout, l2=l2, learning_rate=1e-3, epochs=2,
-        batch=8, patience=1, class_weights="balanced",
-    )  # fmt: skip
+from stages.models import networks
+from stages.models.recipes import NetworkRecipe, Step
 
 
 def make_recipe(network="lenet", **changes):
@@ -25,25 +17,6 @@ def make_recipe(network="lenet", **changes):
 def build(network, n_classes=3, size=32, **changes):
     recipe = make_recipe(network, **changes)
     return recipe, networks.build(recipe, (size, size, 3), n_classes)
-
-
-def made_base(name, size, weights, weights_dir):
-    """A backbone of two blocks, small enough to be built in no time."""
-    keras = backend.load_keras()
-    layers = keras.layers
-    pixels = keras.Input((size, size, 3), name="pixels")
-    x = layers.Rescaling(1 / 255, name="rescale")(pixels)
-    for block in (1, 2):
-        x = layers.Conv2D(3 + block, 3, 2, name=f"block{block}_conv")(x)
-        x = layers.BatchNormalization(name=f"block{block}_norm")(x)
-        x = layers.ReLU(name=f"block{block}_relu")(x)
-    return keras.Model(pixels, layers.GlobalAveragePooling2D(name="average")(x), name=name)
-
-
-@pytest.fixture
-def small_base(monkeypatch):
-    """Put the small backbone in place of the published ones."""
-    monkeypatch.setattr(backbones, "build", made_base)
 
 
 def learning(network):
@@ -297,68 +270,3 @@ def test_without_a_hidden_layer_nothing_can_follow(small_base):
     _, network = build("vgg19")
     with pytest.raises(ModelError, match=r"no hidden layer.*Give hidden a width, or take then out"):
         networks.first_hidden(network)
-
-
-# -- a head on features ----------------------------------------------------------------------------
-
-
-def test_a_head_counts_two_stored_vectors_and_its_dense_layers():
-    """7 means, 7 spreads, (7+1) x 5 and (5+1) x 3 weights; only the dense ones learn."""
-    network = networks.build(make_head(), (7,), 3)
-    assert networks.count_weights(network) == (7 + 7 + 40 + 18, 58)
-
-
-def test_a_linear_head_has_one_dense_layer():
-    """No hidden layer: features, standardised, to probabilities that sum to 1."""
-    network = networks.build(make_head(hidden=()), (4,), 3)
-    assert network.count_params() == 8 + 15
-    answer = network.predict_on_batch(np.ones((2, 4), np.float32))
-    np.testing.assert_allclose(answer.sum(axis=1), 1.0, rtol=1e-6)
-
-
-def test_l2_adds_the_squared_kernels_to_the_loss():
-    """The penalty is l2 times the sum of squares of both kernels, not of the biases."""
-    network = networks.build(make_head(), (7,), 3)
-    kernels = [network.get_layer(name).get_weights()[0] for name in ("hidden_1", "probabilities")]
-    expected = 0.1 * sum(float(np.square(kernel).sum()) for kernel in kernels)
-    assert float(sum(network.losses)) == pytest.approx(expected, rel=1e-5)
-
-
-def test_training_rows_come_out_with_mean_0_and_spread_1():
-    """In training mode as in use: the layer never follows the batch."""
-    x = np.random.default_rng(0).normal([5, -3], [2, 7], (5000, 2)).astype(np.float32)
-    network = networks.build(make_head(), (2,), 2)
-    networks.standardise(network, x)
-    layer = network.get_layer(networks.STANDARDISE)
-    for training in (False, True):
-        answer = np.asarray(layer(x, training=training))
-        np.testing.assert_allclose(answer.mean(axis=0), 0.0, atol=1e-4)
-        np.testing.assert_allclose(answer.std(axis=0), 1.0, atol=1e-4)
-    one = np.asarray(layer(x[:1], training=True))
-    np.testing.assert_allclose(one, (x[:1] - x.mean(0)) / x.std(0), rtol=1e-3)
-
-
-def test_a_silent_feature_does_not_explode_at_another_hospital():
-    """A feature without spread in training gets 1 % of the typical spread, not a division by 0."""
-    x = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
-    x[:, 2] = 0
-    network = networks.build(make_head(), (4,), 2)
-    networks.standardise(network, x)
-    strange = np.array([[0, 0, 1, 0]], np.float32)
-    answer = np.asarray(network.get_layer(networks.STANDARDISE)(strange))[0, 2]
-    assert 100 < answer < 130
-
-
-def test_constant_features_do_not_divide_by_zero():
-    """Where nothing varies at all, differences are left as they are."""
-    network = networks.build(make_head(), (2,), 2)
-    networks.standardise(network, np.full((3, 2), 4, np.float32))
-    answer = np.asarray(network.get_layer(networks.STANDARDISE)(np.array([[5, 4]], np.float32)))
-    assert answer.tolist() == [[1, 0]]
-
-
-def test_features_that_are_no_numbers_are_refused():
-    """NaN is found before the training, with the way out."""
-    x = np.array([[1, 2], [np.nan, 3]], np.float32)
-    with pytest.raises(ModelError, match=r"not finite.*features stages"):
-        networks.standardise(networks.build(make_head(), (2,), 2), x)

@@ -1,5 +1,6 @@
 """Weights files: found by name, every format, and one clear line for each that does not fit."""
 
+import functools
 import pickle
 import zipfile
 
@@ -38,6 +39,10 @@ def make_network(seed=0, top=False, deeper=False):
     scramble(network, seed)
     pretrained.finish(network)
     return network
+
+
+# For what must leave a network as it was: built once for all tests.
+unchanged = functools.cache(make_network)
 
 
 def values(network):
@@ -81,7 +86,7 @@ FORMATS = {
 @pytest.mark.parametrize("file", FORMATS)
 def test_every_format_brings_every_weight(file, top, tmp_path):
     """Each variable is the file's; a top is left out."""
-    source = make_network(seed=1, top=top)
+    source = unchanged(seed=1, top=top)
     FORMATS[file](tmp_path / file, source)
     network = make_network(seed=2)
     before = values(network)
@@ -101,8 +106,8 @@ def test_every_format_brings_every_weight(file, top, tmp_path):
 @pytest.mark.parametrize("file", FORMATS)
 def test_a_deeper_network_is_another_architecture(file, tmp_path):
     """A file that holds more than a top is refused, and nothing is changed."""
-    FORMATS[file](tmp_path / file, make_network(deeper=True))
-    network = make_network()
+    FORMATS[file](tmp_path / file, unchanged(deeper=True))
+    network = unchanged()
     before = values(network)
     # By name the stranger is named; by place it shifts a shape or is left over.
     with pytest.raises(ModelError, match=r"xception\S* not weights of xception.*weights_dir"):
@@ -113,8 +118,8 @@ def test_a_deeper_network_is_another_architecture(file, tmp_path):
 @pytest.mark.parametrize("file", FORMATS)
 def test_a_shallower_network_leaves_something_unset(file, tmp_path):
     """A file that lacks a layer is refused, and nothing is changed."""
-    FORMATS[file](tmp_path / file, make_network())
-    network = make_network(deeper=True)
+    FORMATS[file](tmp_path / file, unchanged())
+    network = unchanged(deeper=True)
     before = values(network)
     with pytest.raises(ModelError, match=r"xception\S* not weights of xception.*weights_dir"):
         pretrained.load(network, tmp_path / file)
@@ -135,9 +140,9 @@ def test_a_shallower_network_leaves_something_unset(file, tmp_path):
 )
 def test_what_does_not_fit_is_named(changes, message, tmp_path):
     """Layer and variable, what it has and what it should have."""
-    write_npz(tmp_path / "xception.npz", make_network(), **changes)
+    write_npz(tmp_path / "xception.npz", unchanged(), **changes)
     with pytest.raises(ModelError, match=message):
-        pretrained.load(make_network(), tmp_path / "xception.npz")
+        pretrained.load(unchanged(), tmp_path / "xception.npz")
 
 
 @pytest.mark.parametrize("file", FORMATS)
@@ -145,12 +150,12 @@ def test_what_does_not_fit_is_named(changes, message, tmp_path):
 def test_a_damaged_file_is_one_line(file, damage, tmp_path):
     """An interrupted download ends with the file's name and the way out."""
     path = tmp_path / file
-    FORMATS[file](path, make_network())
+    FORMATS[file](path, unchanged())
     content = path.read_bytes()
     noise = bytes(np.random.default_rng(0).integers(0, 256, 500, dtype=np.uint8))
     path.write_bytes({"empty": b"", "half": content[: len(content) // 2], "noise": noise}[damage])
     with pytest.raises(ModelError, match=rf"weights {file}.*Fetch the file anew") as caught:
-        pretrained.load(make_network(), path)
+        pretrained.load(unchanged(), path)
     assert "\n" not in str(caught.value)
 
 
@@ -163,18 +168,18 @@ class Trap:
 
 def test_a_pickle_is_never_run(tmp_path, capsys):
     """Neither as an array of objects in an .npz, nor in place of one."""
-    write_npz(tmp_path / "xception.npz", make_network(), conv2d__bias=np.array([Trap()] * 4))
+    write_npz(tmp_path / "xception.npz", unchanged(), conv2d__bias=np.array([Trap()] * 4))
     with pytest.raises(ModelError, match=r"xception.npz.*allow_pickle"):
-        pretrained.load(make_network(), tmp_path / "xception.npz")
+        pretrained.load(unchanged(), tmp_path / "xception.npz")
     (tmp_path / "xception.npz").write_bytes(pickle.dumps(Trap()))
     with pytest.raises(ModelError, match=r"xception.npz: not weights"):
-        pretrained.load(make_network(), tmp_path / "xception.npz")
+        pretrained.load(unchanged(), tmp_path / "xception.npz")
     assert capsys.readouterr().out == ""
 
 
 def test_the_description_in_a_keras_file_is_not_looked_at(tmp_path):
     """Only the arrays are taken: a config that would load code is without effect."""
-    source = make_network(seed=1)
+    source = unchanged(seed=1)
     source.save(tmp_path / "whole.keras")
     with zipfile.ZipFile(tmp_path / "whole.keras") as archive:
         arrays = archive.read("model.weights.h5")
@@ -212,12 +217,12 @@ def test_an_h5_without_weights_says_so(tmp_path):
     with h5py.File(tmp_path / "xception.h5", "w") as file:
         file["table"] = np.ones(3)
     with pytest.raises(ModelError, match="neither layer_names nor layers"):
-        pretrained.load(make_network(), tmp_path / "xception.h5")
+        pretrained.load(unchanged(), tmp_path / "xception.h5")
 
 
 def test_long_lists_of_layers_are_put_together(tmp_path):
     """Keras divides a list of names that is too long for one attribute."""
-    source = make_network(seed=1)
+    source = unchanged(seed=1)
     write_legacy(tmp_path / "xception.h5", source)
     with h5py.File(tmp_path / "xception.h5", "a") as file:
         names = file.attrs["layer_names"]

@@ -1,36 +1,45 @@
 """The recipes of params.yaml: what is wrong is named in one line, members are named entries."""
 
+import inspect
 import json
+import re
 
 import pytest
 
-from stages.core.errors import ParamsError
+from stages.core import params, settings
+from stages.core.errors import ModelError, ParamsError
+from stages.core.params import FeaturesParams
+from stages.inputs.augmentation import Augmentation
+from stages.models import recipes
 from stages.models.recipes import (
     CascadeRecipe,
     ClassifierRecipe,
+    ClassifierSettings,
     EnsembleRecipe,
-    HeadRecipe,
     NetworkRecipe,
-    choose,
-    read_all,
+    Step,
 )
+from tests.projects import ROOT
 
 STEP = {"train": "all", "epochs": 2}
 NETWORK = {"kind": "network", "network": "lenet", "size": 64, "steps": [STEP], "augment": {}}
 BACKBONE = NETWORK | {"network": "vgg16", "weights": "imagenet", "hidden": [8]}
-HEAD = {
-    "kind": "head", "hidden": [], "dropout": 0.2, "l2": 0.0, "learning_rate": 0.1, "epochs": 2,
-    "batch": 8, "patience": 2, "class_weights": "none",
-}  # fmt: skip
 CLASSIFIER = {"kind": "classifier", "vectors": "grey", "classifier": "knn"}
+EMBEDDED = CLASSIFIER | {"vectors": "features"}
 CASCADE = {
     "kind": "cascade", "first": "network", "second": "classifier", "groups": {"g": ["a", "b"]},
 }  # fmt: skip
 ENSEMBLE = {"kind": "ensemble", "members": ["network", "classifier"]}
 RECIPES = {
-    "network": NETWORK, "backbone": BACKBONE, "head": HEAD, "classifier": CLASSIFIER,
+    "network": NETWORK, "backbone": BACKBONE, "classifier": CLASSIFIER, "embedded": EMBEDDED,
     "cascade": CASCADE, "ensemble": ENSEMBLE,
 }  # fmt: skip
+FEATURES = FeaturesParams(backbone="vgg19", size=64, layers=["top"])
+SHIPPED = params.parse(settings.read_yaml(ROOT / "params.yaml"))
+
+
+def read_all(models):
+    return recipes.read_all(models, FEATURES)
 
 
 def changed(path, value):
@@ -52,8 +61,9 @@ def test_each_kind_of_recipe_is_read_as_its_own():
     """What stands under kind decides which keys there are; members too."""
     models = read_all(RECIPES)
     kinds = {
-        "network": NetworkRecipe, "backbone": NetworkRecipe, "head": HeadRecipe,
-        "classifier": ClassifierRecipe, "cascade": CascadeRecipe, "ensemble": EnsembleRecipe,
+        "network": NetworkRecipe, "backbone": NetworkRecipe,
+        "classifier": ClassifierRecipe, "embedded": ClassifierRecipe, "cascade": CascadeRecipe,
+        "ensemble": EnsembleRecipe,
     }  # fmt: skip
     assert {name: type(recipe) for name, recipe in models.items()} == kinds
     assert type(models["cascade"].first) is NetworkRecipe
@@ -71,11 +81,95 @@ def test_what_is_not_named_is_not_done():
     assert not turned["network"].augment.is_empty
 
 
-def test_a_head_trains_in_one_step():
-    """Its settings become one stretch, whose patience to stop is twice the one to slow down."""
-    (step,) = read_all(RECIPES)["head"].steps
-    assert (step.train, step.learning_rate, step.epochs) == ("all", 0.1, 2)
-    assert (step.patience, step.stop_patience) == (2, 4)
+def test_steps_may_be_named_by_what_learns():
+    """As -S reaches them; the same as a list, in the order in which they stand."""
+    named = {"head": {"epochs": 3}, "block5": {"learning_rate": 1e-5}}
+    recipe = read_all(changed("backbone.steps", named))["backbone"]
+    assert recipe.steps == [Step(train="head", epochs=3), Step(train="block5", learning_rate=1e-5)]
+
+
+def test_features_are_those_of_params_unless_the_entry_says_otherwise():
+    """The frozen network of a classifier stands in the recipe, in full."""
+    assert read_all(RECIPES)["embedded"].features == FEATURES
+    assert read_all(RECIPES)["classifier"].features is None
+    own = {"backbone": "efficientnet_lite0", "size": 112, "layers": ["block3", "head"]}
+    found = read_all(changed("embedded.features", own))["embedded"]
+    assert found.features == FeaturesParams(**own)
+
+
+def test_what_others_have_to_know_of_a_recipe():
+    """Side, surroundings, hidden rows, published weights and classifier, whatever the kind."""
+    content = changed("network.augment", {"flips": True})
+    content["hiding"] = content["network"] | {"augment": {"hide": 0.1}}
+    content["behind"] = BACKBONE | {"then": {"classifier": "svm"}}
+    found = {
+        name: (
+            one.side, one.learns_wide, one.learns_hidden, one.has_network, one.published,
+            one.classical and one.classical.classifier,
+        )
+        for name, one in read_all(content).items() if name not in ("cascade", "ensemble")
+    }  # fmt: skip
+    assert found == {
+        "network": (64, True, False, True, [], None),
+        "backbone": (64, False, False, True, ["vgg16"], None),
+        "classifier": (160, False, False, False, [], "knn"),
+        "embedded": (64, False, False, True, ["vgg19"], "knn"),
+        "hiding": (64, True, True, True, [], None),
+        "behind": (64, False, False, True, ["vgg16"], "svm"),
+    }
+
+
+def test_singles_are_the_models_that_are_trained():
+    """Of a composite its members by name, of all others itself."""
+    models = read_all(RECIPES)
+    assert models["network"].singles == {"": models["network"]}
+    assert models["cascade"].singles == {
+        "first": models["network"], "second": models["classifier"],
+    }  # fmt: skip
+    assert list(models["ensemble"].singles) == ["network", "classifier"]
+
+
+@pytest.mark.parametrize("name", SHIPPED.models)
+def test_every_shipped_recipe_comes_back_from_its_file(tmp_path, name):
+    """Members, defaults and features stand in recipe.json, which needs no params.yaml any more."""
+    path = tmp_path / "data/recipe.json"
+    recipe = recipes.choose(name, SHIPPED.models, SHIPPED.features)
+    recipes.write(recipe, path)
+    first = path.read_bytes()
+    assert recipes.read(path) == recipe
+    recipes.write(recipes.read(path), path)
+    assert path.read_bytes() == first
+    assert json.loads(first)["kind"] == SHIPPED.models[name]["kind"]
+
+
+def test_a_recipe_that_is_not_ours_names_the_way_out(tmp_path):
+    """Missing, of another version, or no text at all."""
+    path = tmp_path / "recipe.json"
+    for content in (None, b"", b"{}", b"\xff\xfe", b'{"kind": "head", "hidden": []}'):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ModelError, match=r"recipe.json is missing, or of another.*dvc repro"):
+            recipes.read(path)
+
+
+@pytest.mark.parametrize(
+    "group",
+    [NetworkRecipe, Step, ClassifierSettings, ClassifierRecipe, CascadeRecipe, EnsembleRecipe,
+     Augmentation],
+)  # fmt: skip
+def test_every_key_is_explained_where_it_is_defined(group):
+    """Under Attributes, with its default; nothing is explained that is not there."""
+    own = {name for name in group.__annotations__ if name in group.model_fields}
+    text = inspect.cleandoc(group.__doc__).partition("Attributes\n----------\n")[2]
+    entries = dict(re.findall(r"^(\w+) : (.*)$", text, re.MULTILINE))
+    assert set(entries) == own
+    for name, said in entries.items():
+        field = group.model_fields[name]
+        default = "Augmentation()" if name == "augment" else repr(field.default)
+        if field.is_required():
+            assert "default" not in said
+        else:
+            assert said.endswith(f", default {default}")
 
 
 @pytest.mark.parametrize(
@@ -108,9 +202,6 @@ def test_a_head_trains_in_one_step():
         ("network.steps.0.schedule", "linear", "'constant', 'plateau' or 'cosine'"),
         ("network.steps.0.monitor", "loss", "'val_loss' or 'val_accuracy'"),
         ("network.steps.0.train", "Block 5", "pattern"),
-        ("head.l2", -1, "greater than or equal to 0"),
-        ("head.epochs", 0, "greater than or equal to 1"),
-        ("head.patience", 0, "greater than or equal to 1"),
         ("classifier.size", 15, "greater than or equal to 16"),
         ("classifier.size", 513, "less than or equal to 512"),
         ("classifier.vectors", "pixels", "'features', 'grey' or 'measures'"),
@@ -132,15 +223,18 @@ def test_a_head_trains_in_one_step():
         ("ensemble.members", ["network"], r"got \['network'\]; it takes two or more names"),
         ("ensemble.members", ["network", "network"], "two or more names, each once"),
         ("ensemble.members", "network", "two or more names, each once"),
-        ("ensemble.members", ["netwrk", "head"], r"'netwrk' .* Did you mean 'network'\?"),
+        ("ensemble.members", ["netwrk", "backbone"], r"'netwrk' .* Did you mean 'network'\?"),
         ("ensemble.members", ["network", "cascade"], "'cascade' is no recipe of a single model"),
         ("ensemble.members", KeyError, "is missing"),
         ("cascade.first", "classifer", r"first: 'classifer' .* Did you mean 'classifier'\?"),
         ("cascade.second", NETWORK, "second: .* is no recipe of a single model"),
         ("cascade.second", KeyError, "second: is missing"),
         ("network.kind", "netwrk", r"network.kind: 'netwrk' is unknown. Did you mean 'network'\?"),
-        ("network.kind", KeyError, "network.kind: is missing. Known: head"),
+        ("network.kind", KeyError, "network.kind: is missing. Known: network"),
         ("network.network", "vgg", r"network.network: 'vgg' is unknown. Did you mean 'vgg1"),
+        ("network.kind", "head", r"network.kind: 'head' is unknown"),
+        ("network.steps", {"head": 5}, r"network.steps: head takes settings in braces"),
+        ("embedded.features", {"backbone": "vgg19"}, r"embedded.features.size: is missing"),
         ("network.siz", 64, r"network.siz: unknown key. Did you mean 'size'\?"),
         ("network.size", KeyError, "network.size: is missing"),
         ("network.weights", "imagenet", "lenet has no ImageNet weights; set weights to none"),
@@ -213,7 +307,7 @@ def test_the_ends_of_the_bounds_are_allowed(augment):
 @pytest.mark.parametrize(
     ("place", "known"),
     [
-        ("network", "size"), ("head", "patience"), ("classifier", "neighbours"),
+        ("network", "size"), ("embedded", "features"), ("classifier", "neighbours"),
         ("network.augment", "rotation"), ("network.steps.0", "epochs"), ("backbone.then", "trees"),
         ("cascade", "second"), ("ensemble", "members"),
     ],
@@ -234,8 +328,8 @@ def test_an_unknown_key_is_named_at_every_depth(place, known):
 def test_a_change_reaches_those_who_name_it():
     """A member is the very entry: there is no copy that could be forgotten."""
     content = changed("network.size", 96)
-    assert choose("ensemble", content).members["network"].size == 96
-    assert choose("cascade", content).first.size == 96
+    assert recipes.choose("ensemble", content, FEATURES).members["network"].size == 96
+    assert recipes.choose("cascade", content, FEATURES).first.size == 96
 
 
 def test_the_place_of_the_entries_does_not_count():

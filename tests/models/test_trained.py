@@ -10,8 +10,9 @@ import pytest
 
 from stages.core import backend
 from stages.core.errors import ModelError
+from stages.core.params import FeaturesParams
 from stages.inputs.reading import Examples
-from stages.models import backbones, networks, trained
+from stages.models import backbones, efficientnet_lite0, networks, trained
 from stages.models.recipes import (
     CascadeRecipe,
     ClassifierRecipe,
@@ -20,6 +21,7 @@ from stages.models.recipes import (
     Step,
 )
 from stages.models.trained import SingleModel
+from stages.training import fitting
 from tests.made.made_training import (
     CLASSES,
     INPUTS,
@@ -27,24 +29,39 @@ from tests.made.made_training import (
     by_member,
     fit,
     labels_of,
-    make_head,
     make_network,
     make_pixels,
-    make_rows,
     saved,
+    spy,
+    task,
 )
-from tests.models.test_networks import made_base
 
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config:UserWarning")
 SHAPE = (SIDE, SIDE, 3)
 ONCE = Step(train="head", epochs=1, schedule="constant", learning_rate=0.05)
-NEAR = ClassifierRecipe(kind="classifier", vectors="features", classifier="knn")
+EMBEDDED = ClassifierRecipe(
+    kind="classifier", vectors="features", classifier="knn",
+    features=FeaturesParams(backbone="efficientnet_lite0", size=32, layers=["block1", "block3"]),
+)  # fmt: skip
+SMALL = EMBEDDED.model_copy(
+    update={"features": FeaturesParams(backbone="densenet121", size=32, layers=["block1", "top"])}
+)
 GREY = ClassifierRecipe(
     kind="classifier", vectors="grey", size=SIDE, classifier="logistic", reduce="pca",
     components=3,
 )  # fmt: skip
 
 
-def drawn(recipe, shape, n_classes=3, seed=1):
+@pytest.fixture(autouse=True, scope="module")
+def at_once():
+    """Run each operation at once: to trace and compile tiny networks takes most of the time."""
+    tf = backend.load_tensorflow()[1]
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def drawn(recipe, shape=SHAPE, n_classes=3, seed=1):
     """A model of drawn weights: to save and load it needs no training."""
     keras = backend.load_keras()
     keras.utils.set_random_seed(seed)
@@ -57,26 +74,28 @@ def drawn(recipe, shape, n_classes=3, seed=1):
     return SingleModel(CLASSES[:n_classes], recipe, INPUTS, shape, network)
 
 
+LENET = make_network(network="lenet", weights="none")
+PLAIN = make_network(network="plain_cnn", weights="none", hidden=[6, 4])
+
+
 @pytest.mark.parametrize(
-    ("recipe", "shape"),
+    "recipe",
     [
-        (make_head(hidden=[4, 3]), (5,)),
-        (make_head(hidden=[]), (5,)),
-        (make_network(network="lenet", weights="none"), SHAPE),
-        (make_network(network="plain_cnn", weights="none", hidden=[6, 4]), SHAPE),
-        (make_network(hidden=[4, 3], norms=["input", "hidden"]), SHAPE),
-        (make_network(flips_at_test=True), SHAPE),
+        LENET,
+        PLAIN,
+        make_network(hidden=[4, 3], norms=["input", "hidden"]),
+        make_network(flips_at_test=True),
     ],
 )
-def test_a_network_comes_back(small_base, tmp_path, recipe, shape):
+def test_a_network_comes_back(small_base, tmp_path, recipe):
     """Folder and back: classes, recipe, inputs, every bit of every answer, every byte."""
-    model = drawn(recipe, shape)
+    model = drawn(recipe)
     files = saved(model, tmp_path / "one")
     assert sorted(files) == ["card.json", "weights.npz"]
     loaded = trained.load(tmp_path / "one")
     assert (loaded.classes, loaded.recipe, loaded.inputs) == (CLASSES, recipe, INPUTS)
-    assert loaded.input_shape == shape
-    x = make_rows(70)[0].x if len(shape) == 1 else make_pixels(70)[0].x
+    assert loaded.input_shape == SHAPE
+    x = make_pixels(70)[0].x
     answers = model.predict(x)
     assert np.ptp(answers) > 1e-3
     np.testing.assert_array_equal(loaded.predict(x), answers)
@@ -91,7 +110,7 @@ def test_what_has_a_classifier_comes_back(small_base, tmp_path, kind):
     """The same for trained classifiers, and for models of several."""
     then = make_network(ONCE, hidden=[4], then=ClassifierSettings(classifier="svm", folds=2))
     recipes = {
-        "then": then, "features": NEAR, "grey": GREY,
+        "then": then, "features": SMALL, "grey": GREY,
         "cascade": CascadeRecipe(
             kind="cascade", groups={"granulocyte": CLASSES[:2]}, first=GREY, second=then
         ),
@@ -100,8 +119,7 @@ def test_what_has_a_classifier_comes_back(small_base, tmp_path, kind):
         ),
     }  # fmt: skip
     recipe = recipes[kind]
-    make = make_rows if kind == "features" else make_pixels
-    train, valid, (test, _) = make(36), make(12, 1), make(20, 2)
+    train, valid, (test, _) = make_pixels(36), make_pixels(12, 1), make_pixels(20, 2)
     labels = labels_of(train, valid)
     if kind in ("cascade", "ensemble"):
         names = recipe.members
@@ -117,6 +135,42 @@ def test_what_has_a_classifier_comes_back(small_base, tmp_path, kind):
     assert loaded.n_weights == model.n_weights
     if kind == "cascade":
         assert {name.split("/")[0] for name in files} == {"card.json", "first", "second"}
+
+
+def test_a_classifier_of_features_needs_no_published_weights_any_more(tmp_path, monkeypatch):
+    """A real backbone, cut at two blocks: its weights lie in the folder, byte for byte."""
+    asked = []
+    spy(monkeypatch, efficientnet_lite0, "load_weights", lambda *_: asked.append("weights"))
+    rng = np.random.default_rng(4)
+    pixels = rng.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    train = Examples([f"h/{n:02d}" for n in range(12)], pixels), np.arange(12) % 3
+    model = fit(EMBEDDED, train, (Examples([], pixels[:0]), [])).model
+    answers = model.predict(pixels[::-1])
+    features = trained.vectors(EMBEDDED, model.network, pixels)
+    assert features.shape == (12, 16 + 24)
+    assert np.ptp(features) > 1
+    files = saved(model, tmp_path / "one")
+    assert sorted(files) == ["card.json", "classifier.npz", "weights.npz"]
+    assert asked == ["weights"]
+    monkeypatch.setattr(efficientnet_lite0, "load_weights", lambda _: pytest.fail("looked for"))
+    loaded = trained.load(tmp_path / "one")
+    assert loaded.recipe == EMBEDDED
+    assert trained.vectors(EMBEDDED, loaded.network, pixels).tobytes() == features.tobytes()
+    assert loaded.predict(pixels[::-1]).tobytes() == answers.tobytes()
+    assert saved(loaded, tmp_path / "two") == files
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_the_network_of_a_recipe_is_built_with_its_weights_where_they_are_wanted(
+    small_base, monkeypatch, pretrained
+):
+    """To learn from the published ones, to load a model without: for both kinds of recipes."""
+    asked = []
+    spy(monkeypatch, backbones, "_load", lambda given, _: asked.append(given[1:]))
+    for recipe in (make_network(), SMALL):
+        built = trained.build(recipe, SHAPE, 3, "folder", pretrained)
+        assert built.input_shape == (None, *SHAPE)
+    assert asked == [("vgg19", "folder"), ("densenet121", "folder")] * pretrained
 
 
 def test_efficientnets_own_normalisation_comes_back(tmp_path):
@@ -140,7 +194,7 @@ def test_efficientnets_own_normalisation_comes_back(tmp_path):
 
 
 def test_the_bytes_of_a_folder_do_not_depend_on_the_moment(tmp_path, monkeypatch):
-    model = drawn(make_head(), (5,))
+    model = drawn(LENET)
     first = saved(model, tmp_path / "one")
     monkeypatch.setattr("time.time", lambda: 1.7e9)
     assert saved(model, tmp_path / "two") == first
@@ -149,15 +203,10 @@ def test_the_bytes_of_a_folder_do_not_depend_on_the_moment(tmp_path, monkeypatch
 # -- answers ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["head", "lenet"])
-def test_a_lone_image_gets_the_answer_it_gets_among_others(kind):
+def test_a_lone_image_gets_the_answer_it_gets_among_others():
     """What an image is does not depend on its neighbours in a batch: every batch is full."""
     n_rows = trained.PREDICT_BATCH + 7
-    if kind == "head":
-        model, x = drawn(make_head(), (5,)), make_rows(n_rows)[0].x
-    else:
-        model = drawn(make_network(network="lenet", weights="none"), SHAPE)
-        x = make_pixels(n_rows)[0].x
+    model, x = drawn(LENET), make_pixels(n_rows)[0].x
     together = model.predict(x)
     for row in (0, 5, n_rows - 1):
         np.testing.assert_array_equal(model.predict(x[row : row + 1])[0], together[row])
@@ -169,9 +218,17 @@ def test_a_lone_image_gets_the_answer_it_gets_among_others(kind):
 
 
 def test_no_rows_get_no_answer():
-    model = drawn(make_head(), (5,))
-    assert model.predict(np.zeros((0, 5), np.float32)).shape == (0, 3)
-    assert model.predict(np.zeros((0, 0), np.float32)).shape == (0, 3)
+    """Whatever their shape; and by a card alone, without a network or TensorFlow."""
+    model = drawn(LENET)
+    assert model.predict(np.zeros((0, *SHAPE), np.uint8)).shape == (0, 3)
+    assert model.predict(np.zeros((0, 0), np.uint8)).shape == (0, 3)
+    none = Examples([], np.zeros((0, *SHAPE), np.uint8))
+    found = trained.predict_images(model, none)
+    card = trained.Card(classes=CLASSES, input_shape=list(SHAPE), inputs=INPUTS, recipe=LENET)
+    empty = trained.no_answers(card)
+    pd.testing.assert_frame_equal(found, empty, check_index_type=False)
+    assert empty.index.name == "image_id"
+    assert list(empty.columns) == CLASSES
 
 
 @pytest.mark.parametrize("then", [False, True])
@@ -193,27 +250,25 @@ def test_flips_at_test_are_the_mean_over_four_mirrorings(small_base, then):
 
 def test_an_image_is_the_mean_of_its_views():
     """Views are averaged by image, and images come sorted."""
-    model = drawn(make_head(), (5,))
-    rows, codes = make_rows(30, 5, n_views=3)
+    model = drawn(LENET)
+    pixels, codes = make_pixels(30, 5)
+    rows = Examples([pixels.image_ids[row // 3] for row in range(30)], pixels.x)
     answers = trained.predict_images(model, rows)
     expected = model.predict(rows.x).reshape(10, 3, 3).mean(axis=1)
     assert answers.index.tolist() == sorted(set(rows.image_ids))
     assert answers.columns.tolist() == CLASSES
     np.testing.assert_allclose(answers, expected, rtol=1e-12)
-    turned = Examples(rows.image_ids[::-1], rows.views[::-1], rows.x[::-1])
+    turned = Examples(rows.image_ids[::-1], rows.x[::-1])
     pd.testing.assert_frame_equal(trained.predict_images(model, turned), answers)
-    truth = labels_of((rows, codes))
+    truth = pd.Series({name: CLASSES[codes[n]] for n, name in enumerate(answers.index)})
     share = trained.accuracy(model, rows, truth)
     assert share == np.mean(np.array(CLASSES)[expected.argmax(axis=1)] == truth.to_numpy())
-    assert trained.accuracy(model, Examples([], [], rows.x[:0]), truth) is None
+    assert trained.accuracy(model, Examples([], rows.x[:0]), truth) is None
 
 
 def test_rows_of_another_shape_are_refused_with_the_way_out():
-    with pytest.raises(ModelError, match=r"rows of shape \(5,\), but these are \(6,\).*dvc repro"):
-        drawn(make_head(), (5,)).predict(np.zeros((2, 6), np.float32))
-    model = drawn(make_network(network="lenet", weights="none"), SHAPE)
-    with pytest.raises(ModelError, match=r"\(16, 16, 3\), but these are \(20, 20, 3\)"):
-        model.predict(np.zeros((2, 20, 20, 3), np.uint8))
+    with pytest.raises(ModelError, match=r"\(16, 16, 3\), but these are \(20, 20, 3\).*dvc repro"):
+        drawn(LENET).predict(np.zeros((2, 20, 20, 3), np.uint8))
 
 
 # -- what must not be loaded -----------------------------------------------------------------------
@@ -221,7 +276,7 @@ def test_rows_of_another_shape_are_refused_with_the_way_out():
 
 @pytest.fixture
 def folder(tmp_path):
-    trained.save(drawn(make_head(hidden=[4]), (5,)), tmp_path / "model")
+    trained.save(drawn(PLAIN), tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -272,10 +327,10 @@ def cut_short(folder):
         cut_short,
         lambda folder: (folder / trained.WEIGHTS).write_bytes(b""),
         lambda folder: change_weights(folder, **{"hidden_1/kernel": np.zeros((5, 3))}),
-        lambda folder: change_card(folder, input_shape=[6]),
+        lambda folder: change_card(folder, input_shape=[24, 24, 3]),
         lambda folder: change_card(folder, input_shape=[]),
         lambda folder: change_card(folder, classes=CLASSES[:2]),
-        lambda folder: change_card(folder, recipe={"kind": "head", "learns_from": "features"}),
+        lambda folder: change_card(folder, recipe={"kind": "head", "hidden": []}),
         lambda folder: change_card(folder, learns_from="features"),
         lambda folder: (folder / trained.CARD).write_text("{"),
         lambda folder: (folder / trained.CARD).write_bytes(b"\xff\xfe"),
@@ -314,12 +369,11 @@ def test_a_missing_file_names_the_way_out(folder, name):
 
 def test_a_missing_member_or_classifier_is_named(small_base, tmp_path):
     """A composite's folders are checked as any other."""
-    recipe = EnsembleRecipe(kind="ensemble", members={"a": NEAR, "b": make_head(epochs=1)})
-    train, valid = make_rows(30), make_rows(12, 1)
-    model = fit(
-        recipe, (by_member(train[0], recipe.members), train[1]),
-        (by_member(valid[0], recipe.members), valid[1]), labels_of(train, valid),
-    ).model  # fmt: skip
+    near = GREY.model_copy(update={"classifier": "knn"})
+    recipe = EnsembleRecipe(kind="ensemble", members={"a": near, "b": GREY})
+    rows, codes = make_pixels(30)
+    parts = by_member(rows, recipe.members), by_member(rows, recipe.members)
+    model = fitting.fit(recipe, *parts, labels_of((rows, codes)), task()).model
     trained.save(model, tmp_path / "model")
     (tmp_path / "model/a/classifier.npz").unlink()
     with pytest.raises(ModelError, match=r"classifier.npz.*dvc repro"):
@@ -333,18 +387,13 @@ def test_the_card_is_read_without_tensorflow(folder, monkeypatch):
     """Stages decide by it before they fork."""
     monkeypatch.setattr(backend, "load_tensorflow", lambda: pytest.fail("it was loaded"))
     card = trained.read_card(folder)
-    assert (card.classes, card.input_shape, card.recipe.kind) == (CLASSES, [5], "head")
+    assert (card.classes, card.input_shape, card.recipe.kind) == (CLASSES, list(SHAPE), "network")
 
 
-def test_weights_of_a_saved_backbone_are_not_looked_for(tmp_path, monkeypatch):
+def test_weights_of_a_saved_backbone_are_not_looked_for(small_base, tmp_path, monkeypatch):
     """The folder is enough: published weights need not be there any more."""
-    asked = []
-
-    def base(name, size, weights, weights_dir):
-        asked.append((weights, weights_dir))
-        return made_base(name, size, weights, weights_dir)
-
-    monkeypatch.setattr(backbones, "build", base)
-    trained.save(drawn(make_network(), SHAPE), tmp_path / "model")
+    trained.save(drawn(make_network()), tmp_path / "model")
+    monkeypatch.setattr(backbones, "_load", lambda *_: pytest.fail("they were looked for"))
     trained.load(tmp_path / "model")
-    assert asked == [("none", None)] * 2
+    with pytest.raises(pytest.fail.Exception):
+        fit(make_network(ONCE))

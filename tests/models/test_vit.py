@@ -4,10 +4,31 @@ import numpy as np
 import pytest
 from scipy import special
 
+from stages.core import backend
 from stages.core.errors import ModelError
 from stages.models import backbones, pretrained, vit
 
 SIZE = 64  # 4 x 4 patches of 16, 2 x 2 of 32
+WHOLE, SHALLOW = vit.N_BLOCKS, 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow():
+    """Three blocks, which are like the twelve; who counts them asks for `whole`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vit, "N_BLOCKS", SHALLOW)
+        yield
+
+
+@pytest.fixture
+def whole(monkeypatch):
+    """All twelve blocks, whose weights are 0: nobody looks at them."""
+    initialisers = backend.load_keras().initializers
+    fill = initialisers.Zeros().__call__
+    monkeypatch.setattr(
+        initialisers.VarianceScaling, "__call__", lambda _, shape, dtype: fill(shape, dtype)
+    )
+    monkeypatch.setattr(vit, "N_BLOCKS", WHOLE)
 
 
 @pytest.fixture(scope="module")
@@ -20,15 +41,17 @@ def network():
     ("name", "size", "count"),
     [("vit_b16", 224, 85_798_656), ("vit_b16", 352, 86_019_840), ("vit_b32", 352, 87_510_528)],
 )
-def test_weights_are_as_many_as_leukopy_printed(name, size, count):
+def test_weights_are_as_many_as_leukopy_printed(whole, name, size, count):
     """Patches, class token, positions, 12 blocks and the last normalisation; no top."""
     built = vit.build(name, size)
     assert built.count_params() == count
     assert built.output_shape == (None, 768)
+    assert {ours for _, ours in vit._names()} == {variable.path for variable in built.weights}
 
 
-def test_what_leukopy_unfroze_is_block7_to_norm(network):
+def test_what_leukopy_unfroze_is_block7_to_norm(whole):
     """Blocks 7 to 11 and the norm, which with its head were 35 642 635 weights."""
+    network = vit.build("vit_b32", SIZE)
     names = [layer.name for layer in network.layers]
     late = network.layers[names.index("block7_norm1") :]
     assert sum(layer.count_params() for layer in late) == 5 * 7_087_872 + 1_536
@@ -41,7 +64,7 @@ def test_blocks_meet_in_one_tensor(network):
     import keras
 
     picture = np.random.default_rng(1).integers(0, 256, (2, SIZE, SIZE, 3)).astype(np.float32)
-    cut = network.get_layer("block6_add2").output
+    cut = network.get_layer("block1_add2").output
     assert cut.shape == (None, 5, 768)
     trunk = keras.Model(network.input, cut)
     rest = keras.Model(cut, network.output)
@@ -74,7 +97,7 @@ def make_google(patch, grid):
         "pre_logits/kernel": draw(768, 768),
         "pre_logits/bias": draw(768),
     }
-    for number in range(12):
+    for number in range(SHALLOW):
         block = f"Transformer/encoderblock_{number}"
         attention = f"{block}/MultiHeadDotProductAttention_1"
         for norm in ("LayerNorm_0", "LayerNorm_2"):
@@ -107,7 +130,7 @@ def encode(picture, arrays, patch):
     x = x @ arrays["embedding/kernel"].reshape(-1, 768) + arrays["embedding/bias"]
     x = np.concatenate([arrays["cls"][0], x])
     x = x + arrays["Transformer/posembed_input/pos_embedding"][0]
-    for number in range(12):
+    for number in range(SHALLOW):
         block = f"Transformer/encoderblock_{number}"
         attention = f"{block}/MultiHeadDotProductAttention_1"
         y = normalise(x, arrays, f"{block}/LayerNorm_0")
@@ -128,7 +151,7 @@ def encode(picture, arrays, patch):
 
 
 def test_published_arrays_give_what_the_paper_says(google, tmp_path):
-    """From pixels to class token, all twelve blocks, against the equations in NumPy."""
+    """From pixels to class token, through all blocks, against the equations in NumPy."""
     np.savez(tmp_path / "ViT-B_32.npz", **google)
     arrays = {name: array.astype(np.float64) for name, array in google.items()}
     network = backbones.load_extractor("vit_b32", SIZE, ["top"], str(tmp_path))
@@ -138,8 +161,8 @@ def test_published_arrays_give_what_the_paper_says(google, tmp_path):
     np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
     # Each of these would be another network: the oracle tells them apart.
     for name in (
-        "Transformer/encoderblock_11/MultiHeadDotProductAttention_1/query/kernel",
-        "Transformer/encoderblock_3/MlpBlock_3/Dense_0/bias",
+        "Transformer/encoderblock_2/MultiHeadDotProductAttention_1/query/kernel",
+        "Transformer/encoderblock_1/MlpBlock_3/Dense_0/bias",
         "cls",
     ):
         other = encode(picture.astype(np.float64), arrays | {name: arrays[name] * 0.5}, 32)
@@ -187,10 +210,10 @@ def test_published_positions_of_224_px_fit_352_px(tmp_path):
     [
         ({"cls": None}, "tokens has positions, not cls"),
         (
-            {"Transformer/encoderblock_4/LayerNorm_0/scale": None},
-            "block4_norm1 has beta, not gamma",
+            {"Transformer/encoderblock_1/LayerNorm_0/scale": None},
+            "block1_norm1 has beta, not gamma",
         ),
-        ({"Transformer/encoderblock_12/LayerNorm_0/scale": np.ones(768)}, "the network has no"),
+        ({"Transformer/encoderblock_3/LayerNorm_0/scale": np.ones(768)}, "the network has no"),
         ({"embedding/kernel": np.ones((16, 16, 3, 768))}, r"patches/kernel has shape \(16, 16"),
         ({"Transformer/posembed_input/pos_embedding": np.ones((1, 8, 768))}, "7 position embed"),
         ({"Transformer/posembed_input/pos_embedding": np.ones((5, 768))}, r"shape \(5, 768\)"),

@@ -62,7 +62,7 @@ def test_the_draw_is_spread_and_follows_the_seed():
 
 def test_no_image_is_an_error():
     """Predictions of other hospitals only: one line with the way out."""
-    with pytest.raises(TableError, match=r"predictions.parquet holds no image.*dvc repro"):
+    with pytest.raises(TableError, match=r"data/predictions holds no image.*dvc repro"):
         hidden_cell.choose_images(make_images(), 5, 1)
 
 

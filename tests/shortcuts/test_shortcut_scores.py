@@ -6,11 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
+from threadpoolctl import threadpool_limits
 
 from stages.shortcuts import contingency, probing, shortcut_scores
 from tests.made.looks import PREFIXES, barcelona_sizes, make_cohort
 
 # FACTS of the Barcelona collection: images by prefix, and the few of another size than 360 x 363.
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Several threads only wait for each other on matrices as small as these."""
+    with threadpool_limits(1):
+        yield
 
 
 def report(images, measures, by_image=False, alarm=0.8, seed=1):
@@ -25,7 +33,7 @@ def cried(content):
 # -- which images --------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     scores=st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]), min_size=4, max_size=40),
     seed=st.integers(0, 100),
@@ -132,15 +140,15 @@ def test_barcelona_sizes_tell_the_two_coarse_labels():
     assert content["shortcut_score_reason"]
 
 
-@pytest.mark.parametrize(("pure", "allowed"), [(False, 0), (True, 10)])
+@pytest.mark.parametrize(("pure", "allowed"), [(False, 0), (True, 3)])
 def test_hardly_anything_is_cried_where_looks_do_not_depend_on_classes(pure, allowed):
     """Strong patient effects alone raise no alarm; a few where every slide holds one class.
 
-    Four classes and five families over twenty cohorts are 400 chances. By chance 2.5 % of exact
-    intervals lie wholly above the truth, .5: ten. Of patients who each have all classes, an AUC
+    Four classes and five families over six cohorts are 120 chances. By chance 2.5 % of exact
+    intervals lie wholly above the truth, .5: three. Of patients who each have all classes, an AUC
     of .8 is so far from .5 that there is none.
     """
-    cohorts = [(seed, make_cohort(seed, effect=2.0, pure=pure)) for seed in range(20)]
+    cohorts = [(seed, make_cohort(seed, effect=2.0, pure=pure)) for seed in range(6)]
     n_alarms = sum(report(*cohort, seed=seed)["n_alarms"] for seed, cohort in cohorts)
     assert n_alarms <= allowed
 
@@ -274,10 +282,16 @@ def mixed_cohort():
     return images, pd.concat([t[1] for t in tables])
 
 
-def test_report_knows_no_order_and_no_names():
+@pytest.fixture(scope="module")
+def mixed():
+    """Its report."""
+    return report(*mixed_cohort())
+
+
+def test_report_knows_no_order_and_no_names(mixed):
     """Shuffled rows give the same report, and renamed classes the same numbers."""
     images, measures = mixed_cohort()
-    first = report(images, measures)
+    first = mixed
     shuffled = images.sample(frac=1, random_state=2)
     assert report(shuffled, measures.sample(frac=1, random_state=3)) == first
     names = {"class0": "z", "class1": "b", "class2": "y", "class3": "a"}
@@ -289,10 +303,9 @@ def test_report_knows_no_order_and_no_names():
     assert report(images, measures, seed=2) != first
 
 
-def test_report_counts_everyone():
+def test_report_counts_everyone(mixed):
     """Images without a label help to tell hospitals apart and do nothing else."""
-    images, measures = mixed_cohort()
-    content = report(images, measures)
+    content = mixed
     assert content["n_images"] == {"labelled": 288, "all": 432}
     assert content["n_images_by_hospital"] == {"a": 144, "b": 144, "c": 144}
     told = content["hospital_told"]["seen"]["all"]
@@ -331,9 +344,9 @@ def test_nothing_to_tell_apart_is_said():
     assert list(alone["not_held_out"]) == ["class0"]
 
 
-def test_scores_are_listed_for_the_plot():
+def test_scores_are_listed_for_the_plot(mixed):
     """One row for each level, family and target, numbers as in the report."""
-    content = report(*mixed_cohort())
+    content = mixed
     rows = shortcut_scores.list_scores(content)
     assert len(rows) == 2 * (3 + 2)
     assert rows["target"].tolist() == ["class"] * 5 + ["hospital"] * 5

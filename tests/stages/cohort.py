@@ -1,18 +1,18 @@
 """A small made cohort as tables, for tests of the stages that need no pictures."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
-from stages.core.tables import IMAGES, REJECTED
+from stages.core.tables import IMAGES, QUALITY, REJECTED, SPLIT
+from stages.datasets import contents
+from stages.datasets.hospitals import Hospital
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAD_RECIPE = {
-    "kind": "head", "hidden": [4], "dropout": 0.1, "l2": 0.0, "learning_rate": 0.01,
-    "epochs": 3, "batch": 8, "patience": 2, "class_weights": "balanced",
-}  # fmt: skip
-KNN_RECIPE = {"kind": "classifier", "vectors": "features", "classifier": "knn"}
+# Without TensorFlow.
+KNN_RECIPE = {"kind": "classifier", "vectors": "grey", "classifier": "knn", "size": 32}
 CODES = {"SNE": "segmented_neutrophil", "LY": "lymphocyte", "MO": "monocyte"}
 
 
@@ -47,7 +47,8 @@ def picture_rows(hospital: str, n_patients: int = 12, per_patient: int = 6) -> p
                 {
                     "image_id": image_id, "hospital": hospital, "path": image_id,
                     "published_label": code, "patient": f"p{patient:02d}", "slide": None,
-                    "field": None, "diagnosis": None, "official_part": None, "expert_1": None,
+                    "field": None, "diagnosis": None, "official_part": None,
+                    "official_side": None, "simulated": False, "expert_1": None,
                     "expert_2": None, "sha256": "0" * 64,
                     "pixel_sha256": hash_of(image_id).hex(), "width": 360, "height": 360,
                     "format": "jpeg",
@@ -59,6 +60,15 @@ def picture_rows(hospital: str, n_patients: int = 12, per_patient: int = 6) -> p
     return pd.DataFrame(rows)
 
 
+def write_contents(hospital: str, **layout: object) -> Path:
+    """Write what download says of data/raw/<hospital>; return that folder."""
+    block = {"title": "T", "licence": "L", "citation": "C", "folder": ".", "layout": layout}
+    folder = Path("data/raw") / hospital
+    folder.mkdir(parents=True, exist_ok=True)
+    contents.write(Hospital.model_validate(block), folder)
+    return folder
+
+
 def hash_of(text: str) -> bytes:
     """32 bytes that differ in about half of their bits from those of any other text."""
     import hashlib
@@ -66,8 +76,27 @@ def hash_of(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
+def quality_rows(image_ids: Iterable[str]) -> pd.DataFrame:
+    """Rows of tables.QUALITY: a cell somewhere in each picture, but in every fifth none."""
+    rows = []
+    for number, image_id in enumerate(image_ids):
+        row = {field.name: None if field.nullable else 200.0 for field in QUALITY.schema}
+        row |= {"image_id": image_id, "hospital": image_id.split("/")[0], "flags": []}
+        row |= {"has_cell": number % 5 < 4, "white_r": 180.0 + number}
+        if row["has_cell"]:
+            row |= {"centre_x": 15.0, "centre_y": 16.0 + number % 2, "cell_radius": 8.0}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def write_pictures(pictures: pd.DataFrame) -> None:
     """Write one IMAGES and one empty REJECTED table for each hospital of `pictures`."""
     for hospital, own in pictures.groupby("hospital"):
         IMAGES.write(own, str(hospital))
         REJECTED.write(pd.DataFrame(columns=REJECTED.schema.names), str(hospital))
+
+
+def write_split(rows: pd.DataFrame, hospitals: Iterable[str] = ()) -> None:
+    """Write one SPLIT table for each hospital of `rows`; empty ones for the others named."""
+    for hospital in {*rows["hospital"], *hospitals}:
+        SPLIT.write(rows.loc[rows["hospital"] == hospital, SPLIT.schema.names], hospital)

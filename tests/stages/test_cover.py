@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -12,25 +13,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import cover, features, quality
-from stages.core import backend
+from stages import cover, quality
 from stages.core.errors import ModelError, TableError
 from stages.core.params import InputsParams
 from stages.core.tables import IMAGES, PREDICTIONS, QUALITY
 from stages.images import contact_sheets
 from stages.inputs import preparation, reading
-from stages.models import backbones, networks, trained
-from stages.models.recipes import EnsembleRecipe, HeadRecipe, NetworkRecipe, Step
-from stages.models.rows import read as read_rows
+from stages.models import networks, predicting, rows, trained
+from stages.models.recipes import EnsembleRecipe, NetworkRecipe, Step
 from stages.shortcuts import hidden_cell
-from tests.stages.cohort import HEAD_RECIPE, ROOT, write_project
+from tests.stages.cohort import ROOT, write_project
 from tests.stages.test_quality import image_row
 
+HOSPITALS = ("north", "east")
 CLASSES = ["basophil", "eosinophil", "monocyte"]
 LENET = NetworkRecipe(kind="network", network="lenet", size=32, steps=[Step()])
-HEAD = HeadRecipe(**(HEAD_RECIPE | {"hidden": [2]}))
 N_IMAGES = 12
-SHEET_SIZE = 40  # features.size of params.yaml
 BLUE_GROUND, YELLOW_GROUND, GREY_GROUND = (205, 220, 245), (245, 230, 205), (232, 232, 232)
 BLUE_CELL, RED_CELL = (80, 110, 190), (190, 110, 80)
 STEEP = 50.0  # of the made models: a clear colour is called with a probability near 1
@@ -61,26 +59,31 @@ def write_hospital(hospital, grounds):
     quality.main(hospital)
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """Two hospitals: north's ground is blue or yellow, east's is always grey."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("SMEARFLOW_WORKERS", "1")
+        write_params(folder)
+        write_hospital("north", (BLUE_GROUND, YELLOW_GROUND))
+        write_hospital("east", (GREY_GROUND,))
+    return folder
+
+
+@pytest.fixture
+def project(made, tmp_path, monkeypatch):
+    """A copy of them, without a model."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
-    write_params(tmp_path)
-    write_hospital("north", (BLUE_GROUND, YELLOW_GROUND))
-    write_hospital("east", (GREY_GROUND,))
     return tmp_path
 
 
 def write_params(folder, **changes):
-    groups = {
-        "features": {
-            "backbone": "efficientnet_lite0", "size": SHEET_SIZE, "layers": ["block1"],
-            "augmented_views": 1,
-        },
-        "cover": {"max_images": 200, "confident": 0.9},
-    }  # fmt: skip
-    write_project(folder, ("north", "east"), **(groups | changes))
+    groups = {"cover": {"max_images": 200, "confident": 0.9}}
+    write_project(folder, HOSPITALS, **(groups | changes))
 
 
 def rule(**changes):
@@ -127,23 +130,31 @@ def call_by_two(n_hidden):
 
 
 def write_lenet(looks_at, **changes):
-    """Keep a made LeNet, and what it calls every image, as train and evaluate would."""
+    """Keep a made LeNet, and what it calls every image, as train and predict would."""
     network = made_lenet(looks_at, CORNER if looks_at == "ground" else MIDDLE)
     model = trained.SingleModel(CLASSES, LENET, rule(**changes), (32, 32, 3), network)
-    trained.save(model, Path("data/model"))
-    ids = [f"{hospital}/{i:03d}.png" for hospital in ("north", "east") for i in range(N_IMAGES)]
-    rows = reading.read_pixels(["north", "east"], ids, model.inputs, LENET.size)
-    write_predictions(trained.predict_images(model, rows))
+    keep(model)
 
 
-def write_predictions(probabilities):
-    """The table of evaluate; its truth is nonsense, since nobody may read it."""
-    table = probabilities.add_prefix("p_").reset_index()
-    table["hospital"] = table["image_id"].str.split("/").str[0]
-    table["part"] = table["hospital"].map({"north": "test", "east": "unseen"})
-    table["predicted"] = probabilities.idxmax(axis=1).to_numpy()
-    table["label"] = "never read"
-    PREDICTIONS.write(table)
+def keep(model):
+    """Save a model, and the tables that predict would write."""
+    trained.save(model, cover.MODEL)
+    for hospital in HOSPITALS:
+        write_predictions(hospital, trained.predict_images(model, read_rows(model, hospital)))
+
+
+def read_rows(model, hospital, hide="nothing"):
+    """The rows of all images of a hospital that a model takes, read here once more."""
+    inputs = model.inputs.model_copy(update={"hide": hide})
+    stream = partial(reading.stream_pictures, hospital, inputs)
+    return rows.read(model.recipe, stream, inputs, plain_only=True)
+
+
+def write_predictions(hospital, probabilities):
+    chosen = pd.DataFrame({"image_id": probabilities.index, "hospital": hospital})
+    chosen["part"] = {"north": "test", "east": "unseen"}[hospital]
+    table = predicting.tabulate(chosen, probabilities, CLASSES)
+    PREDICTIONS.write(table, hospital)
 
 
 def run_cover():
@@ -187,57 +198,6 @@ def test_calls_that_follow_the_cell_are_lost(project):
     assert content["flagged"] == []
 
 
-def made_backbone(name, size, layers, weights_dir):
-    """A small real network in place of the backbone: mean red and blue of corner and middle."""
-    keras = backend.load_keras()
-    pixels = keras.Input((size, size, 3))
-    corner = keras.layers.Cropping2D(((0, size - 3), (0, size - 3)))(pixels)
-    middle = keras.layers.Cropping2D(size // 2 - 3)(pixels)
-    means = [keras.layers.GlobalAveragePooling2D()(part) for part in (corner, middle)]
-    return keras.Model(pixels, keras.layers.Concatenate()(means))
-
-
-def write_head(looks_at, n_features, **changes):
-    """Keep a head on stored features, and what it calls every image."""
-    network = networks.build(HEAD, (n_features,), len(CLASSES))
-    if looks_at == "anything":
-        rng = np.random.default_rng(0)
-        kernel = rng.normal(size=(n_features, 2)).astype(np.float32)
-        network.get_layer("hidden_1").set_weights([kernel, np.ones(2, np.float32)])
-    else:
-        kernel = np.zeros((n_features, 2), np.float32)
-        first = 0 if looks_at == "ground" else 3
-        kernel[first], kernel[first + 2] = (-1, 1), (1, -1)
-        bias = np.full(2, 0.0 if looks_at == "ground" else -60.0, np.float32)
-        network.get_layer("hidden_1").set_weights([kernel, bias])
-    network.get_layer("probabilities").set_weights(call_by_two(2))
-    model = trained.SingleModel(CLASSES, HEAD, rule(**changes), (n_features,), network)
-    trained.save(model, Path("data/model"))
-    ids = [f"{hospital}/{i:03d}.png" for hospital in ("north", "east") for i in range(N_IMAGES)]
-    for hospital in ("north", "east"):
-        features.main(hospital)
-    rows = reading.read_features(["north", "east"], ids, plain_only=True)
-    predicted = trained.predict_images(model, rows)
-    write_predictions(predicted)
-    return predicted
-
-
-@pytest.mark.parametrize(("looks_at", "kept", "flagged"), [("ground", 1.0, ["north"]),
-                                                           ("cell", 0.0, [])])  # fmt: skip
-def test_a_head_on_features_is_asked_through_the_backbone(
-    project, monkeypatch, looks_at, kept, flagged
-):
-    """The same two answers where the model sees vectors of a frozen network."""
-    write_params(project, inputs=rule().model_dump())
-    monkeypatch.setattr(backbones, "load_extractor", made_backbone)
-    write_head(looks_at, 6)
-    content = run_cover()
-    north = content["by_hospital"]["north"]
-    assert north["n_confident"] == N_IMAGES
-    assert north["keeps_confident_call"]["value"] == kept
-    assert content["flagged"] == flagged
-
-
 def spy_on_calls(monkeypatch):
     """Remember what the images were called before and after."""
     seen = {}
@@ -251,18 +211,10 @@ def spy_on_calls(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("learns_from", ["pixels", "features"])
-def test_but_for_the_hidden_cell_the_images_are_prepared_as_before(
-    project, monkeypatch, learns_from
-):
+def test_but_for_the_hidden_cell_the_images_are_prepared_as_before(project, monkeypatch):
     """Where hiding is switched off, the stage finds the very calls that were stored."""
     settings = {"white_balance": ["white_point", "none"], "crop": "centre", "half_side": 1.2}
-    if learns_from == "pixels":
-        write_lenet("cell", **settings)
-    else:
-        write_params(project, inputs=rule(**settings).model_dump())
-        predicted = write_head("anything", 16, **settings)
-        assert 0.01 < predicted["monocyte"].median() < 0.99  # else all would agree anyhow
+    write_lenet("cell", **settings)
     # The recipe's inputs are in the model's card; params.yaml may have moved on.
     write_params(project, inputs=rule(white_balance=["grey_world"]).model_dump())
     calls = spy_on_calls(monkeypatch)
@@ -275,31 +227,24 @@ def test_but_for_the_hidden_cell_the_images_are_prepared_as_before(
 
 
 def test_a_model_of_several_gets_what_each_of_them_takes(project, monkeypatch):
-    """An ensemble of a network on pixels and a head on features: both look at hidden cells."""
-    write_params(project, inputs=rule().model_dump())
-    monkeypatch.setattr(backbones, "load_extractor", made_backbone)
-    write_head("cell", 6)
-    head = trained.load(Path("data/model"))
-    lenet = trained.SingleModel(CLASSES, LENET, rule(), (32, 32, 3), made_lenet("ground", CORNER))
-    recipe = EnsembleRecipe(kind="ensemble", members={"head": HEAD, "lenet": LENET})
-    both = trained.CompositeModel(CLASSES, recipe, rule(), {"head": head, "lenet": lenet})
-    shutil.rmtree("data/model")
-    trained.save(both, Path("data/model"))
-    ids = [f"north/{i:03d}.png" for i in range(N_IMAGES)]
-    rows = read_rows(recipe, ["north"], ids, both.inputs, plain_only=True)
-    before = trained.predict_images(both, rows)
-    write_predictions(before)
+    """An ensemble of networks of two sizes: both look at hidden cells."""
+    lenet = trained.SingleModel(CLASSES, LENET, rule(), (32, 32, 3), made_lenet("cell", MIDDLE))
+    wider = LENET.model_copy(update={"size": 40})
+    network = networks.build(wider, (40, 40, 3), len(CLASSES))
+    other = trained.SingleModel(CLASSES, wider, rule(), (40, 40, 3), network)
+    recipe = EnsembleRecipe(kind="ensemble", members={"made": LENET, "wider": wider})
+    both = trained.CompositeModel(CLASSES, recipe, rule(), {"made": lenet, "wider": other})
+    keep(both)
     calls = spy_on_calls(monkeypatch)
     cover.main()
-    seen = trained.predict_images(lenet, rows["lenet"])
-    hidden = reading.read_pixels(["north"], ids, rule(hide="cell"), 32)
-    lost = trained.predict_images(lenet, hidden)
-    assert (seen.max(axis=1) > 0.9).all()
-    np.testing.assert_allclose(lost, seen, atol=1e-6)  # the ground alone speaks
-    # The head is sure of nothing any more: half of its answer is the network's.
-    assert calls["after"]["call"].tolist() == seen.idxmax(axis=1).tolist()
-    assert (calls["after"]["p"] < 0.9).all()
-    assert calls["before"]["p"].max() > 0.9
+    expected = pd.concat(
+        trained.predict_images(both, read_rows(both, hospital, hide="cell"))
+        for hospital in sorted(HOSPITALS)
+    )
+    np.testing.assert_allclose(calls["after"]["p"], expected.max(axis=1), atol=1e-6)
+    assert np.abs(calls["after"]["p"] - calls["before"]["p"]).max() > 0.05
+    seen = read_rows(both, "north")
+    assert {name: one.x.shape[1] for name, one in seen.items()} == {"made": 32, "wider": 40}
 
 
 def test_at_most_so_many_images_are_drawn(project):
@@ -312,8 +257,9 @@ def test_at_most_so_many_images_are_drawn(project):
     assert content["confident"] == 0.6
     assert content["flagged"] is None
     first = [Path(name).read_bytes() for name in FILES]
-    table = PREDICTIONS.read()
-    table[::-1].drop(columns=["label", "part"]).to_parquet(PREDICTIONS.at())
+    for hospital in HOSPITALS:
+        table = PREDICTIONS.read(hospital).drop(columns="part")
+        table[::-1].to_parquet(PREDICTIONS.at(hospital))
     cover.main()
     assert [Path(name).read_bytes() for name in FILES] == first
     params_file = project / "params.yaml"
@@ -337,18 +283,12 @@ def test_the_command_gives_the_same_bytes_with_two_workers(project):
 
 def test_pixels_are_prepared_before_the_networks_are_loaded(project, monkeypatch):
     """A process that is forked while TensorFlow runs may wait for ever."""
-    write_params(project, inputs=rule().model_dump())
-    monkeypatch.setattr(backbones, "load_extractor", made_backbone)
-    write_head("cell", 6)
+    write_lenet("cell")
     order = []
-    for module, name in (
-        (reading, "read_pixels"),
-        (trained, "load"),
-        (backbones, "load_extractor"),
-    ):
+    for module, name in ((reading, "read_pixels"), (trained, "load")):
         monkeypatch.setattr(module, name, remember(order, name, getattr(module, name)))
     cover.main()
-    assert order == ["read_pixels"] * 3 + ["load", "load_extractor"]
+    assert order == ["read_pixels", "load"]
 
 
 def remember(order, name, function):
@@ -364,7 +304,7 @@ def prepare_both(hospital, number, ground):
     place = preparation.geometries(QUALITY.read(hospital), rule())[f"{hospital}/{number:03d}.png"]
     rgb = draw_smear(number, ground, (BLUE_CELL, RED_CELL)[number // 2 % 2])
     return [
-        preparation.prepare(rgb, place, rule(hide=hide), SHEET_SIZE, "white_point").tobytes()
+        preparation.prepare(rgb, place, rule(hide=hide), cover.SHOWN, "white_point").tobytes()
         for hide in ("nothing", "cell")
     ]
 
@@ -421,7 +361,7 @@ def test_a_model_of_hidden_cells_is_not_asked(project, monkeypatch):
     [
         ("data/model/card.json", ModelError, r"card.json is missing.*dvc repro"),
         ("data/model/weights.npz", ModelError, r"weights.npz is missing.*dvc repro"),
-        ("data/predictions.parquet", TableError, r"predictions.parquet is missing.*dvc repro"),
+        ("data/predictions/east.parquet", TableError, r"ions/east.parquet is missing.*dvc repro"),
         ("data/quality/east.parquet", TableError, r"quality/east.parquet is missing.*dvc repro"),
     ],
 )
@@ -437,26 +377,25 @@ def test_an_image_that_is_gone_is_named(project):
     """A prediction without its image is no silent gap."""
     write_lenet("ground")
     IMAGES.write(IMAGES.read("north").iloc[1:], "north")
-    with pytest.raises(TableError, match=r"no picture of 1.*north/000.png.*dvc repro"):
+    with pytest.raises(TableError, match=r"no row of 1 pictures.*north/000.png.*dvc repro"):
         cover.main()
     assert not any(Path(name).exists() for name in FILES)
 
 
-def test_predictions_of_another_model_are_named(project):
+@pytest.mark.parametrize("stale", [HOSPITALS, ("east",)])
+def test_predictions_of_another_model_are_named(project, stale):
+    """Of all hospitals, or of one that was not asked again."""
     write_lenet("ground")
-    PREDICTIONS.write(PREDICTIONS.read().drop(columns="p_eosinophil"))
+    for hospital in stale:
+        PREDICTIONS.write(PREDICTIONS.read(hospital).drop(columns="p_eosinophil"), hospital)
     with pytest.raises(TableError, match=r"no column p_eosinophil.*dvc repro"):
         cover.main()
+    assert not any(Path(name).exists() for name in FILES)
 
 
-def test_features_that_the_model_does_not_know_are_named(project, monkeypatch):
-    """params.yaml has moved on since the model was trained, and the stage is run by hand."""
-    write_params(project, inputs=rule().model_dump())
-    monkeypatch.setattr(backbones, "load_extractor", made_backbone)
-    write_head("cell", 6)
-    monkeypatch.undo()
-    monkeypatch.chdir(project)
-    with pytest.raises(
-        ModelError, match=r"rows of shape \(6,\), but these are \(16,\).*features.*dvc repro"
-    ):
-        cover.main()
+def test_a_hospital_without_test_images_takes_no_part(project):
+    """Its table is empty; the others are as they were."""
+    write_lenet("ground")
+    content = run_cover()
+    PREDICTIONS.write(PREDICTIONS.read("east").iloc[:0], "east")
+    assert run_cover()["by_hospital"] == {"north": content["by_hospital"]["north"]}

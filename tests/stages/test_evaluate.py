@@ -1,5 +1,11 @@
+"""evaluate: known answers get known scores, from tables alone."""
+
 import json
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -7,22 +13,13 @@ import pytest
 import yaml
 
 from stages import evaluate
-from stages.core.errors import ModelError, SplitError
-from stages.core.params import InputsParams
-from stages.core.tables import FEATURES, LABELS, PREDICTIONS, SPLIT
-from stages.models import trained
-from stages.models.recipes import HeadRecipe
-from tests.stages.cohort import HEAD_RECIPE, write_project
+from stages.core.errors import ModelError, SplitError, TableError
+from stages.core.tables import LABELS, PREDICTIONS, SPLIT
+from tests.stages.cohort import ROOT, write_project, write_split
 
+HOSPITALS = ("north", "east")
 CLASSES = ["basophil", "eosinophil", "monocyte"]
-INPUTS = {
-    "crop": "cell",
-    "scale": "hospital",
-    "half_side": 1.5,
-    "white_balance": ["grey_world", "white_point"],
-    "hide": "nothing",
-}
-# hospital, part, truth, what the stored features make the model say, patient
+# hospital, part, truth, what the model said, patient
 PICTURES = [
     *[("north", "train", "eosinophil", "eosinophil", f"t{i}") for i in range(3)],
     ("north", "train", "basophil", "basophil", "t9"),
@@ -36,40 +33,20 @@ PICTURES = [
 ]
 
 
-class Softmax(trained.SingleModel):
-    """A model whose features are its answers, so that every score is known beforehand."""
-
-    def predict(self, x):
-        odds = np.exp(np.asarray(x, np.float64))
-        return odds / odds.sum(axis=1, keepdims=True)
-
-
-def feature_rows(rows, classes):
-    """Two plain views that agree, and an augmented one that says the contrary, loudly."""
-
-    def vector(name, strength):
-        return np.array([strength * (name == one) for one in classes], np.float32)
-
-    for row in rows.itertuples():
-        wrong = next(name for name in classes if name != row.says)
-        yield {"image_id": row.image_id, "view": "grey_world", "vector": vector(row.says, 2)}
-        yield {
-            "image_id": row.image_id,
-            "view": "grey_world_augmented_0",
-            "vector": vector(wrong, 99),
-        }
-        yield {"image_id": row.image_id, "view": "white_point", "vector": vector(row.says, 3)}
+def probabilities(says, classes):
+    """A clear answer, of which the mean over two views is known."""
+    odds = np.array([np.exp([k * (says == one) for one in classes]) for k in (2, 3)])
+    return (odds / odds.sum(axis=1, keepdims=True)).mean(axis=0)
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project folder as train leaves it, with a model of known answers."""
+    """A project folder as predict leaves it, with known answers."""
     monkeypatch.chdir(tmp_path)
-    write_project(tmp_path, ("north", "east"), evaluate={"bootstrap": 200})
+    write_project(tmp_path, HOSPITALS, evaluate={"bootstrap": 200})
     frame = pd.DataFrame(PICTURES, columns=["hospital", "part", "label", "says", "patient"])
     units = frame["hospital"].map({"north": "patient", "east": "slide"})
     write_cohort(frame.assign(unit=units, official_part=None), CLASSES)
-    answer_with(monkeypatch, CLASSES)
     return tmp_path
 
 
@@ -80,23 +57,28 @@ def write_cohort(frame, classes):
     frame["group"] = (frame["hospital"] + "/" + frame["patient"]).where(known, frame["image_id"])
     frame["twin_group"] = frame["image_id"]
     frame["left_out_reason"] = frame["part"].where(frame["part"] == "left_out", None)
-    SPLIT.write(frame[SPLIT.schema.names])
+    write_split(frame)
     labels = frame.assign(
         published_label=frame["label"],
         cell_type=frame["label"],
         slide=None,
+        official_side=None,
         keep=True,
         drop_reason=None,
     )
     LABELS.write(labels[LABELS.schema.names])
+    answer(frame, classes)
+
+
+def answer(frame, classes):
+    """Write the table of predictions of each hospital, for its test and unseen images alone."""
     for hospital, rows in frame.groupby("hospital"):
-        FEATURES.write(pd.DataFrame(list(feature_rows(rows, classes))), str(hospital))
-
-
-def answer_with(monkeypatch, classes):
-    model = Softmax(classes, HeadRecipe(**HEAD_RECIPE), InputsParams(**INPUTS), (len(classes),))
-    monkeypatch.setattr(trained, "read_card", lambda folder: model)
-    monkeypatch.setattr(trained, "load", lambda folder: model)
+        own = rows[rows["part"].isin(["test", "unseen"])]
+        table = own[["image_id", "hospital", "part"]].assign(predicted=own["says"])
+        p = np.array([probabilities(one, classes) for one in own["says"]]).reshape(-1, len(classes))
+        for place, name in enumerate(classes):
+            table[f"p_{name}"] = p[:, place]
+        PREDICTIONS.write(table, hospital)
 
 
 def read_metrics(project):
@@ -135,19 +117,6 @@ def test_baseline_calls_everything_the_commonest_training_class(project):
     }
 
 
-def test_predictions_hold_the_test_and_unseen_pictures_alone(project):
-    """One row a scored picture, with the mean probabilities of its plain views."""
-    evaluate.main()
-    table = PREDICTIONS.read()
-    assert set(table["part"]) == {"test", "unseen"}
-    assert len(table) == 14
-    assert list(table.columns[-3:]) == [f"p_{name}" for name in CLASSES]
-    first = table[table["hospital"] == "north"].iloc[0]
-    expected = np.mean([np.exp(k) / (np.exp(k) + 2) for k in (2, 3)])
-    assert first["p_basophil"] == pytest.approx(expected)
-    np.testing.assert_allclose(table.filter(like="p_").sum(axis=1), 1)
-
-
 def test_plots_get_their_tables(project):
     """Confusion: one row a picture; scores: one row a hospital and class, empty where unknown."""
     evaluate.main()
@@ -164,7 +133,6 @@ def test_plots_get_their_tables(project):
 
 def test_the_same_input_gives_the_same_bytes(project):
     names = [
-        "data/predictions.parquet",
         "metrics/evaluate.json",
         "metrics/evaluate/confusion.csv",
         "metrics/evaluate/scores.csv",
@@ -175,26 +143,77 @@ def test_the_same_input_gives_the_same_bytes(project):
     assert [(project / name).read_bytes() for name in names] == first
 
 
-def test_a_hospital_that_is_nowhere_stops_before_the_model_runs(project, monkeypatch):
+def test_a_hospital_that_is_nowhere_stops(project):
     """Its absence from the means would go unnoticed."""
-    monkeypatch.setattr(trained, "predict_images", lambda *_: pytest.fail("the model ran"))
-    split = SPLIT.read()
-    SPLIT.write(split[split["hospital"] == "north"])
+    SPLIT.write(SPLIT.read("east").iloc[:0], "east")
     with pytest.raises(SplitError, match=r"test or unseen image of east.*take it out"):
         evaluate.main()
+    assert not Path("metrics/evaluate.json").exists()
 
 
-def test_a_class_that_the_model_never_learnt_stops_before_the_model_runs(project, monkeypatch):
-    monkeypatch.setattr(trained, "predict_images", lambda *_: pytest.fail("the model ran"))
-    answer_with(monkeypatch, ["eosinophil", "monocyte"])
-    with pytest.raises(ModelError, match=r"split\.parquet holds basophil, which.*dvc repro"):
+def test_a_class_that_the_model_never_learnt_stops(project):
+    """The classes are those of the tables of predictions."""
+    frame = pd.concat([PREDICTIONS.read(name) for name in HOSPITALS])
+    frame["says"] = frame["predicted"].replace("basophil", "monocyte")
+    answer(frame, ["eosinophil", "monocyte"])
+    with pytest.raises(ModelError, match=r"data/split holds basophil, which.*dvc repro"):
         evaluate.main()
     assert not (project / "metrics/evaluate.json").exists()
 
 
+def test_tables_of_two_models_stop(project):
+    """One hospital was predicted before the model was trained again."""
+    frame = PREDICTIONS.read("north")
+    PREDICTIONS.write(frame.rename(columns={"p_monocyte": "p_platelet"}), "north")
+    with pytest.raises(TableError, match=r"north.parquet has other classes than .*east.*dvc repro"):
+        evaluate.main()
+    PREDICTIONS.at("north").unlink()
+    with pytest.raises(TableError, match=r"predictions/north.parquet is missing.*dvc repro"):
+        evaluate.main()
+    assert not Path("metrics/evaluate.json").exists()
+
+
+def test_an_image_without_a_prediction_stops(project):
+    """Or with one that was made while it stood in another part."""
+    frame = PREDICTIONS.read("east")
+    for broken in (frame.iloc[1:], frame.assign(part=["test", *["unseen"] * (len(frame) - 1)])):
+        PREDICTIONS.write(broken, "east")
+        with pytest.raises(TableError, match=r"no row of 1 images \(east/\d+.png\).*dvc repro"):
+            evaluate.main()
+    assert not Path("metrics/evaluate.json").exists()
+
+
+def test_a_prediction_of_an_image_that_is_not_scored_is_of_no_account(project):
+    evaluate.main()
+    first = Path("metrics/evaluate.json").read_bytes()
+    frame = PREDICTIONS.read("east")
+    more = frame.iloc[[0]].assign(image_id="east/900.png", predicted="monocyte")
+    PREDICTIONS.write(pd.concat([frame, more]), "east")
+    evaluate.main()
+    assert Path("metrics/evaluate.json").read_bytes() == first
+
+
+def test_tables_alone_are_read(project):
+    """A metric that changes loads no TensorFlow, and neither model nor picture need be there."""
+    code = """
+import sys
+from stages import evaluate
+evaluate.main()
+print(sorted({"tensorflow", "keras", "cv2", "stages.models.trained"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "[]\n"
+    assert Path("metrics/evaluate.json").is_file()
+    assert sorted(path.name for path in Path("data").iterdir()) == [
+        "labels", "labels.parquet", "predictions", "split", "taxonomies.csv",
+    ]  # fmt: skip
+
+
 def rewrite_split(change):
-    frame = SPLIT.read()
-    SPLIT.write(change(frame))
+    write_split(change(SPLIT.read_all(HOSPITALS)), HOSPITALS)
 
 
 def set_method(project, method):
@@ -208,13 +227,13 @@ def test_without_test_images_at_home_the_unseen_hospitals_are_scored(project):
     """As leave_hospitals_out splits: no in-domain mean, no drop, and the reason."""
     set_method(project, "leave_hospitals_out")
     rewrite_split(lambda frame: frame[frame["part"] != "test"])
+    PREDICTIONS.write(PREDICTIONS.read("north").iloc[:0], "north")
     evaluate.main()
     content = read_metrics(project)
     assert list(content["by_hospital"]) == ["east"]
     assert content["mean_in_domain"] is content["drop"] is None
     assert "leave_hospitals_out" in content["in_domain_reason"]
     assert content["mean_unseen"]["metrics"]["accuracy"]["value"] == 0.5
-    assert set(PREDICTIONS.read()["hospital"]) == {"east"}
     assert content["not_scored"] == ["north"]
 
 
@@ -236,7 +255,7 @@ def test_a_leaky_split_is_told_beside_every_score(project, caplog, method):
     labels = LABELS.read()
     hidden = labels["patient"].isin(["p0", "p1"])
     LABELS.write(labels.assign(patient=labels["patient"].mask(hidden, "t0")))
-    train, test = (SPLIT.read().query("part == @part").iloc[0] for part in ("train", "test"))
+    train, test = (SPLIT.read("north").query("part == @part").iloc[0] for part in ("train", "test"))
     twins = {test["image_id"]: train["twin_group"]}
     rewrite_split(
         lambda frame: frame.assign(
@@ -270,7 +289,7 @@ def test_cells_have_no_screening_no_patients_and_no_parts_and_say_why(project):
         assert "no official part" in block["by_official_part_reason"]
 
 
-# hospital, part, diagnosis, what the features make the model say, patient, official part
+# hospital, part, diagnosis, what the model said, patient, official part
 LEUKAEMIA = [
     *[("jhu", "train", name, name, f"t{name}", "Discovery") for name in ("AML", "APL")],
     ("home", "train", "healthy", "healthy", None, None),
@@ -292,7 +311,6 @@ def leukaemia(tmp_path, monkeypatch):
     frame = pd.DataFrame(LEUKAEMIA, columns=columns)
     units = np.where(frame["patient"].notna(), "patient", "image")
     write_cohort(frame.assign(unit=units), ["AML", "APL", "healthy"])
-    answer_with(monkeypatch, ["AML", "APL", "healthy"])
     return tmp_path
 
 

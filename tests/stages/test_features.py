@@ -10,13 +10,13 @@ from stages import features
 from stages.core import params
 from stages.core.errors import TableError
 from stages.core.tables import FEATURES, QUALITY
-from stages.inputs import views
+from stages.images import decoding
+from stages.inputs import preparation, reading, views
 from stages.models import backbones
 from tests.stages.test_quality import write_cells
 
 N_IMAGES = 7
-VIEWS = ["grey_world", "grey_world/augmented_2", "white_point", "white_point/augmented_1",
-         "white_point/augmented_3"]  # fmt: skip
+VIEWS = ["grey_world", "white_point"]
 
 
 class FakeNetwork:
@@ -33,7 +33,7 @@ class FakeNetwork:
 
 @pytest.fixture
 def network(tmp_path, monkeypatch):
-    """A hospital of seven cells with three augmented views each, and a network that is seen."""
+    """A hospital of seven cells, and a network that is seen."""
     write_cells(tmp_path, monkeypatch, N_IMAGES)
     fake = FakeNetwork()
     monkeypatch.setattr(backbones, "load_extractor", lambda *wanted: fake)
@@ -41,7 +41,7 @@ def network(tmp_path, monkeypatch):
 
 
 def test_one_row_per_view(network):
-    """Each picture has both plain and three augmented views, which take the balances in turn."""
+    """Each picture in both colour corrections, and never otherwise."""
     features.main("here")
     table = FEATURES.read("here")
     assert table.groupby("image_id")["view"].agg(list).tolist() == [VIEWS] * N_IMAGES
@@ -50,7 +50,7 @@ def test_one_row_per_view(network):
         "backbone": "efficientnet_lite0",
         "n_features": 3,
         "n_images": N_IMAGES,
-        "n_views": N_IMAGES * 5,
+        "n_views": N_IMAGES * 2,
     }
 
 
@@ -58,10 +58,11 @@ def test_vectors_belong_to_their_view(network):
     """Grey-world views have a mean near 180; each vector is that of its own prepared picture."""
     features.main("here")
     table = FEATURES.read("here").set_index(["image_id", "view"])["vector"]
-    rule = params.load("inputs", "features", "seed")
-    for picture in views.read_pictures("here", rule.inputs):
-        image_id, prepared = views.prepare_views(picture, rule)
-        for name, pixels in prepared:
+    rule = params.load("inputs").inputs
+    for image_id, content, geometry in reading.stream_pictures("here", rule):
+        rgb = decoding.decode(content).rgb
+        for name in VIEWS:
+            pixels = preparation.prepare(rgb, geometry, rule, 40, name)
             assert table[image_id, name] == pytest.approx(pixels.mean(axis=(0, 1)), rel=1e-5)
     plain = np.stack(table.xs("grey_world", level="view").to_list())
     assert np.abs(plain - 180).max() < 2
@@ -78,17 +79,17 @@ def test_threads_do_not_change_anything(network, monkeypatch):
 
 def test_batches_are_of_fixed_size(network, monkeypatch):
     """The network sees the same batches for any number of cores, and never more than asked."""
-    monkeypatch.setattr(views, "BATCH", 12)
+    monkeypatch.setattr(views, "BATCH", 4)
     for n_workers in "13":
         network.batches.clear()
         monkeypatch.setenv("SMEARFLOW_WORKERS", n_workers)
         features.main("here")
-        assert sorted(len(batch) for batch in network.batches) == [5, 10, 10, 10]
+        assert sorted(len(batch) for batch in network.batches) == [2, 4, 4, 4]
 
 
 def test_failure_leaves_no_table(network):
     """A picture that quality does not know stops the stage, and no half table stays behind."""
     QUALITY.write(QUALITY.read("here").iloc[:-1], "here")
-    with pytest.raises(TableError, match=r"no row for here/006.*dvc repro"):
+    with pytest.raises(TableError, match=r"no row of 1 pictures \(here/006.*dvc repro"):
         features.main("here")
     assert not FEATURES.at("here").exists()

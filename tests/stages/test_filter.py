@@ -15,11 +15,11 @@ from stages import download
 from stages import filter as filter_stage
 from stages.core.errors import ArchiveError, HospitalError
 from stages.core.tables import IMAGES, REJECTED
+from tests.stages.cohort import write_contents
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 IMAGE = r"(?P<label>[AB])/[^/]+\.(?i:jpe?g|png)"
-BLOCK = {"title": "T", "licence": "L", "citation": "C", "folder": "."}
 
 
 @pytest.fixture(autouse=True)
@@ -36,14 +36,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def declare(**layout: object) -> None:
-    """Write the block of hospital h."""
-    content = {"h": BLOCK | {"layout": layout}}
-    Path("data/hospitals.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    """Say how the archives of hospital h are read."""
+    write_contents("h", **layout)
 
 
 def pack(files: dict[str, bytes]) -> None:
     """Publish files as the archive of hospital h."""
-    Path("data/raw/h").mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile("data/raw/h/h.zip", "w") as packed:
         for name, content in files.items():
             packed.writestr(name, content)
@@ -196,7 +194,6 @@ def test_a_broken_mask_or_table_is_named(caplog) -> None:
 def test_arrays_are_pictures_like_any_other() -> None:
     """An npz as MedMNIST publishes it goes through the same stage."""
     declare(image=r"(?P<official_part>train|test)/(?P<label>\d)/\d{6}\.png")
-    Path("data/raw/h").mkdir(parents=True)
     pixels = np.stack([cell(n) for n in range(3)])
     arrays = {"train_images": pixels, "train_labels": np.array([[6], [0], [6]])}
     np.savez("data/raw/h/b.npz", **arrays)
@@ -216,6 +213,44 @@ def test_no_picture_stops_with_a_way_out() -> None:
         filter_stage.main("h")
     assert not IMAGES.at("h").exists()
     assert [path.name for path in Path("data/raw").iterdir()] == ["h"]
+
+
+PARTS = r"(?P<official_part>\w+)/(?P<label>[AB])/[^/]+\.jpg"
+
+
+def publish_parts(*parts: str) -> None:
+    """One picture in each of the publisher's parts."""
+    pack({f"{part}/A/{n}.jpg": encode(cell(n)) for n, part in enumerate(parts)})
+
+
+def test_each_picture_knows_its_official_side() -> None:
+    """The publisher's part, which of ours that is, and that nobody drew it, go into the rows."""
+    declare(image=PARTS, official_parts={"Training": "train", "Exam": "test"})
+    publish_parts("Training", "Exam", "Spare")
+    filter_stage.main("h")
+    images = IMAGES.read("h")
+    assert images["official_part"].tolist() == ["Exam", "Spare", "Training"]
+    assert images["official_side"].fillna("none").tolist() == ["test", "none", "train"]
+    assert not images["simulated"].any()
+
+
+def test_declared_parts_that_no_picture_bears_stop_the_stage() -> None:
+    """A misspelt part would silently give another split; nothing is written."""
+    declare(image=PARTS, official_parts={"training": "train", "exam": "test"})
+    publish_parts("Training", "Exam")
+    told = r"h: layout.official_parts .* names exam, training; its pictures name Exam, Training"
+    with pytest.raises(HospitalError, match=rf"{told}. Correct official_parts"):
+        filter_stage.main("h")
+    assert not IMAGES.at("h").exists()
+    declare(image=PARTS, official_parts={"training": "train", "Exam": "test"})
+    filter_stage.main("h")
+    assert IMAGES.read("h")["official_side"].fillna("none").tolist() == ["test", "none"]
+
+
+def test_without_what_download_wrote_it_ends_with_one_line() -> None:
+    """A folder that download did not make, or has not finished."""
+    with pytest.raises(ArchiveError, match=r"data/raw/h/contents.json is missing.*dvc repro"):
+        filter_stage.main("h")
 
 
 FOUND = {

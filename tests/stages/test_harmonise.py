@@ -6,14 +6,20 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 from sklearn.metrics import cohen_kappa_score
 
 from stages import filter as filter_stage
 from stages import harmonise
 from stages.core.errors import HospitalError, ParamsError, TableError
 from stages.core.tables import IMAGES, LABELS, REJECTED
-from tests.stages.cohort import CODES, picture_rows, write_label_map, write_pictures, write_project
+from tests.stages.cohort import (
+    CODES,
+    picture_rows,
+    write_contents,
+    write_label_map,
+    write_pictures,
+    write_project,
+)
 from tests.stages.test_filter import cell, encode
 
 
@@ -41,6 +47,18 @@ def test_a_patient_is_one_group_and_the_unit_says_so():
     labels = LABELS.read()
     assert labels["group"].nunique() == 36
     assert set(labels["unit"]) == {"patient"}
+
+
+def test_what_is_drawn_is_told_and_the_publisher_s_side_is_carried_on():
+    """What split and summarise know of a hospital, they know from here."""
+    pictures = picture_rows("b").assign(simulated=True, official_part="learn")
+    pictures["official_side"] = "train"
+    pictures.loc[0, ["official_part", "official_side"]] = "spare", None
+    write_pictures(pictures)
+    harmonise.main()
+    assert [block(name)["simulated"] for name in "abc"] == [False, True, False]
+    own = LABELS.read().query("hospital == 'b'")
+    assert own["official_side"].fillna("none").tolist() == ["none"] + ["train"] * 71
 
 
 def test_a_second_run_gives_the_same_bytes():
@@ -197,11 +215,9 @@ def publish_opinions():
             }
         ],
     }  # fmt: skip
-    content = {"title": "T", "licence": "L", "citation": "C", "folder": ".", "layout": layout}
-    Path("data/hospitals.yaml").write_text(yaml.safe_dump({"e": content}), encoding="utf-8")
+    folder = write_contents("e", **layout)
     lines = ["image,first,second", *(f"{n:03d},{one},{two}" for n, _, one, two in OPINIONS)]
-    Path("data/raw/e").mkdir(parents=True)
-    with zipfile.ZipFile("data/raw/e/e.zip", "w") as archive:
+    with zipfile.ZipFile(folder / "e.zip", "w") as archive:
         archive.writestr("experts.csv", "\n".join(lines))
         for number, folder in [*((n, folder) for n, folder, *_ in OPINIONS), (11, "LY")]:
             archive.writestr(f"{folder}/{number}.jpg", encode(cell(number)))

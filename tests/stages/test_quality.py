@@ -43,6 +43,7 @@ def image_row(number, rgb, mask=None):
         "image_id": f"here/{number:03d}.png",
         "hospital": "here",
         "path": f"{number:03d}.png",
+        "simulated": False,
         "sha256": digest,
         "pixel_sha256": digest,
         "width": rgb.shape[1],
@@ -59,11 +60,11 @@ def image_row(number, rgb, mask=None):
 
 
 def write_cells(folder, monkeypatch, n_images):
-    """A hospital of drawn cells with its quality, to be prepared with three augmented views."""
+    """A hospital of drawn cells with its quality, to be prepared in two colour corrections."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    content["features"] |= {"size": 40, "augmented_views": 3}
+    content["features"] |= {"size": 40}
     content["inputs"]["white_balance"] = ["white_point", "grey_world"]
     (folder / "params.yaml").write_text(yaml.safe_dump(content))
     rows = [image_row(number, draw_cell(number)[0]) for number in range(n_images)]

@@ -2,14 +2,11 @@ import json
 import sys
 
 import pytest
-import yaml
 
 from stages import summarise
 from stages.core import errors, store
 from tests import results
 from tests.stages.cohort import write_project
-
-BLOCK = {"title": "t", "licence": "l", "citation": "c"}
 
 
 @pytest.fixture
@@ -17,15 +14,15 @@ def project(tmp_path, monkeypatch):
     """A project folder as the stages before leave it: two training hospitals, one unseen."""
     monkeypatch.chdir(tmp_path)
     write_project(tmp_path, ("north", "south", "east"))
-    blocks = {name: {**BLOCK, "folder": "images"} for name in ("south", "east")}
-    blocks["north"] = {**BLOCK, "simulated": {}}
-    (tmp_path / "data/hospitals.yaml").write_text(yaml.safe_dump(blocks))
     store.write_metrics("evaluate", results.evaluation(("east",)))
     store.write_metrics("split", results.split())
     store.write_metrics("probe", results.probe())
     store.write_metrics("cover", results.cover())
     experts = {"n_images": 50, "agreement": {"value": 0.9}, "kappa": {"value": 0.8}}
-    by_hospital = {"north": {"experts": None}, "south": {"experts": experts}}
+    opinions = {"north": None, "south": experts, "east": None}
+    by_hospital = {
+        name: {"experts": one, "simulated": name == "north"} for name, one in opinions.items()
+    }
     store.write_metrics("harmonise", {"by_hospital": by_hospital})
     return tmp_path
 

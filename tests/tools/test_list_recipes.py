@@ -19,7 +19,7 @@ def test_every_recipe_is_described(content):
     rule = params.parse(content)
     told = {
         name: list_recipes.describe(recipe)
-        for name, recipe in recipes.read_all(rule.models).items()
+        for name, recipe in recipes.read_all(rule.models, rule.features).items()
     }
     assert told["vgg19"].startswith("vgg19, ImageNet weights, dense 1280, 640 (relu)")
     assert "from scratch" in told["efficientnetb3_scratch"]
@@ -37,7 +37,7 @@ def test_every_recipe_is_described(content):
 def test_a_recipe_is_laid_out_narrow(content):
     """Every step has its line; the numbers of weights stand below one another."""
     rule = params.parse(content)
-    recipe = recipes.choose("vgg19_block5", rule.models)
+    recipe = recipes.choose("vgg19_block5", rule.models, rule.features)
     [part] = replays.list_parts(recipe, list("abc"))
     counts = [Count("head", 30, 123_456_789, 1_483_531), Count("block5", 26, 123_456_789, 9)]
     lines = list_recipes.recipe_lines("vgg19_block5", recipe, [(part, counts)], ["a-row"] * 12)

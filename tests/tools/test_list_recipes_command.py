@@ -22,7 +22,7 @@ def counted(monkeypatch):
     """No network is built; what was asked for is noted."""
     asked = []
 
-    def count(part, features, weights_dir):
+    def count(part):
         asked.append(part)
         return [Count("all", 1, 1000 * len(asked), 7)]
 

@@ -16,8 +16,9 @@ from stages.inputs.augmentation import Augmentation
 from stages.inputs.reading import Examples
 from stages.models.recipes import NetworkRecipe, Step
 from stages.training import batches
+from tests.made import strong
 
-STRONG = augmentation.STRONG.model_dump()
+STRONG = strong.STRONG.model_dump()
 
 
 def recipe(batch=4, sampling="shuffled", **augment):
@@ -34,7 +35,7 @@ def make_rows(n, size=16, margin=0, with_hidden=False):
     noise = rng.integers(0, 60, (n, side, side, 3))
     x = (noise + np.arange(n)[:, None, None, None] * 150 // max(n, 1)).astype(np.uint8)
     ids = [f"h/{row:03d}" for row in range(n)]
-    return Examples(ids, ["none"] * n, x, margin, 255 - x if with_hidden else None)
+    return Examples(ids, x, margin, 255 - x if with_hidden else None)
 
 
 def make_targets(labels, n_classes=None):
@@ -251,7 +252,7 @@ def test_a_stored_view_does_not_depend_on_other_views():
     few = read_views(rows, recipe(batch=4, **STRONG), 2, 5, grey_share=0.5)
     more = read_views(rows, recipe(batch=7, **STRONG), 4, 5, grey_share=0.5)
     assert np.array_equal(few[1], more[1][:20])
-    start = Examples(rows.image_ids[:3], rows.views[:3], rows.x[:3], rows.margin)
+    start = Examples(rows.image_ids[:3], rows.x[:3], rows.margin)
     alone = read_views(start, recipe(batch=4, **STRONG), 2, 5, grey_share=0.5)
     assert np.array_equal(alone[1], more[1][[0, 1, 2, 10, 11, 12]])
     other = read_views(rows, recipe(batch=4, **STRONG), 2, 6, grey_share=0.5)
@@ -273,7 +274,7 @@ def test_memory_is_that_of_a_few_batches(tmp_path, n_rows):
     path = tmp_path / "pixels"
     np.tile(rows.x, (n_rows // 8, 1, 1, 1)).tofile(path)
     x = np.memmap(path, np.uint8, "r", shape=(n_rows, 96, 96, 3))
-    many = Examples(["h/a"] * n_rows, ["none"] * n_rows, x, 16)
+    many = Examples(["h/a"] * n_rows, x, 16)
     chosen = recipe(batch=8, rotation=180)
     for _ in batches.stream_views(many, chosen, False, 1, 5):  # what is loaded once
         pass
@@ -288,7 +289,7 @@ def test_memory_is_that_of_a_few_batches(tmp_path, n_rows):
 def test_a_fault_in_a_thread_reaches_the_caller():
     """No batch is half filled in silence."""
     rows = make_rows(8, margin=4)
-    broken = Examples(rows.image_ids, rows.views, rows.x, 4, rows.x[:2])
+    broken = Examples(rows.image_ids, rows.x, 4, rows.x[:2])
     with pytest.raises(IndexError):
         list(batches.stream_views(broken, recipe(hide=1.0), False, 2, 5))
 

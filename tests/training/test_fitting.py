@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from stages.core import backend
 from stages.core.errors import ModelError
+from stages.core.params import FeaturesParams
 from stages.inputs.augmentation import Augmentation
-from stages.inputs.reading import Examples, plain
-from stages.models import composites, networks, trained
+from stages.inputs.reading import plain
+from stages.models import backbones, composites, networks, trained
 from stages.models.recipes import (
     CascadeRecipe,
     ClassifierRecipe,
@@ -29,66 +30,92 @@ from stages.models.recipes import (
     Step,
 )
 from stages.training import checkpoints, fitting, steps
+from tests.made import small_backbone
 from tests.made.made_training import (
     CLASSES,
     FIVE,
+    GREY,
     GROUPS,
-    INPUTS,
+    MADE,
     SIDE,
     by_member,
     fit,
     labels_of,
     make_five,
-    make_head,
+    make_frozen,
     make_network,
     make_pixels,
-    make_rows,
     no_rows,
     saved,
     spy,
+    task,
     wrong_labels,
 )
 
+pytestmark = [
+    pytest.mark.usefixtures("at_once"),
+    pytest.mark.filterwarnings("ignore:Even though the `tf.config:UserWarning"),
+]
+EMBEDDED = ClassifierRecipe(
+    kind="classifier", vectors="features", classifier="knn",
+    features=FeaturesParams(backbone=MADE, size=32, layers=["block1", "top"]),
+)  # fmt: skip
+
 
 @pytest.fixture(scope="module")
-def head():
-    """A head, its history and its steps."""
-    return fit(make_head(), make_rows(120), make_rows(40, 1))
+def frozen():
+    """A frozen backbone with a head, its history and its steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        small_backbone.put_in_place(patch.setattr)
+        yield fit(make_frozen(), make_pixels(120), make_pixels(40, 1))
 
 
-def test_it_learns_and_tells_each_epoch(head):
-    """Rows that can be told apart are told apart; the history has a row for each epoch."""
-    rows, codes = make_rows(60, 2)
-    history = head.history
+def test_it_learns_and_tells_each_epoch(frozen):
+    """Images that can be told apart are told apart; the history has a row for each epoch."""
+    rows, codes = make_pixels(60, 2)
+    history = frozen.history
     assert list(history.columns) == list(steps.HISTORY)
     assert history["epoch"].tolist() == list(range(1, len(history) + 1))
     assert set(history["member"]) == {"model"}
     assert set(history["step"]) == {1}
     assert history["val_loss"].iloc[-1] < history["val_loss"].iloc[0]
-    assert len(head.seconds) == len(history)
-    predicted = trained.predict_images(head.model, rows).idxmax(axis=1)
+    assert len(frozen.seconds) == len(history)
+    predicted = trained.predict_images(frozen.model, rows).idxmax(axis=1)
     assert (predicted.to_numpy() == np.array(CLASSES)[codes]).mean() > 0.9
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(head, tmp_path):
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
+    frozen, small_base, in_graphs, tmp_path
+):
     """Training twice writes twice the same files."""
-    again = fit(make_head(), make_rows(120), make_rows(40, 1))
-    assert saved(head.model, tmp_path / "one") == saved(again.model, tmp_path / "two")
-    pd.testing.assert_frame_equal(again.history, head.history)
-    other = fit(make_head(epochs=1), make_rows(120), make_rows(40, 1), seed=6)
+    again = fit(make_frozen(), make_pixels(120), make_pixels(40, 1))
+    assert saved(frozen.model, tmp_path / "one") == saved(again.model, tmp_path / "two")
+    pd.testing.assert_frame_equal(again.history, frozen.history)
+    other = fit(make_frozen(epochs=1), make_pixels(120), make_pixels(40, 1), seed=6)
     assert other.history["loss"][0] != again.history["loss"][0]
 
 
-def test_without_validation_all_epochs_run_and_it_is_said(caplog):
+def test_without_validation_all_epochs_run_and_it_is_said(small_base, caplog):
     """No image to validate on is allowed, because split.valid may be 0."""
-    train = make_rows(60)
+    train = make_pixels(60)
     with caplog.at_level(logging.INFO):
-        found = fit(make_head(epochs=3, patience=1), train, (no_rows(train[0]), []))
+        found = fit(make_frozen(epochs=3, patience=1), train, (no_rows(train[0]), []))
     assert len(found.history) == 3
     assert found.history[["val_loss", "val_accuracy"]].isna().all(axis=None)
-    assert found.history["learning_rate"].tolist() == pytest.approx([0.01] * 3)
+    assert found.history["learning_rate"].tolist() == pytest.approx([0.05] * 3)
     assert found.steps[0]["kept_epoch"] == 3
     assert "no image to validate on; running all epochs" in caplog.text
+
+
+def test_a_member_has_a_task_of_its_own(tmp_path):
+    """Seeds follow the names of the members, not their order; each keeps its state apart."""
+    whole = task(FIVE, seed=5, partial=tmp_path)
+    first, second = whole.of("first", CLASSES), whole.of("second", CLASSES[:2])
+    assert (first.classes, second.classes) == (CLASSES, CLASSES[:2])
+    assert (first.partial, second.partial) == (tmp_path / "first", tmp_path / "second")
+    assert len({whole.seed, first.seed, second.seed, task(FIVE, 6).of("first", CLASSES).seed}) == 4
+    assert (first.inputs, first.weights_dir) == (whole.inputs, whole.weights_dir)
+    assert task(FIVE, 5).of("first", CLASSES) == replace(first, partial=None)
 
 
 # -- weights of classes ----------------------------------------------------------------------------
@@ -141,7 +168,7 @@ def test_weights_of_rows_and_smoothing_are_in_the_loss(small_base):
     for name in ("loss", "val_loss"):  # 3/2 is the mean of the weights of N / (2 n_c)
         assert found.history[name][0] == pytest.approx(1.5 * np.log(3), rel=1e-4)
     confident = make_network(
-        Step(train="head", epochs=60, schedule="constant", learning_rate=0.3), batch=12,
+        Step(train="head", epochs=20, schedule="constant", learning_rate=0.3), batch=12,
         dropout=0.0, label_smoothing=0.3,
     )  # fmt: skip
     pixels = make_pixels(12)
@@ -175,19 +202,13 @@ def test_a_classifier_learns_the_first_hidden_layer(small_base, monkeypatch):
     np.testing.assert_allclose(found.model.predict(test), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("vectors", ["features", "grey"])
-def test_a_classifier_alone(vectors):
-    """Plain views alone are learnt; loss and accuracy are those of its own probabilities."""
-    recipe = ClassifierRecipe(kind="classifier", vectors=vectors, size=SIDE, classifier="knn")
-    if vectors == "features":
-        train, valid = make_rows(90, n_views=3), make_rows(24, 1)
-    else:
-        train, valid = make_pixels(30), make_pixels(24, 1)
-        for rows, codes in (train, valid):  # grey level tells the class
-            rows.x[:] = (rows.x * 0.1 + 80 * codes[:, None, None, None]).astype(np.uint8)
+@pytest.mark.parametrize("recipe", [EMBEDDED, GREY], ids=["features", "grey"])
+def test_a_classifier_alone(small_base, recipe):
+    """Plain images alone are learnt; loss and accuracy are those of its own probabilities."""
+    train, valid = make_pixels(30), make_pixels(24, 1)
+    for rows, codes in (train, valid) if recipe is GREY else ():  # grey level tells the class
+        rows.x[:] = (rows.x * 0.1 + 80 * codes[:, None, None, None]).astype(np.uint8)
     found = fit(recipe, train, valid)
-    assert found.model.network is None
-    assert found.model.n_weights == 0
     assert found.steps == [
         {"member": "model", "train": "all", "n_learning": 0, "epochs_run": 1, "kept_epoch": 1}
     ]
@@ -198,29 +219,46 @@ def test_a_classifier_alone(vectors):
         found.model.predict(valid[0].x).argmax(axis=1) == valid[1]
     ) > 0.9  # fmt: skip
     assert found.model.classifier.arrays["codes"].shape == (30,)
+    n_columns = 4 + 5 if recipe is EMBEDDED else SIDE * SIDE
+    assert found.model.classifier.arrays["mean"].shape == (n_columns,)
+
+
+def test_a_classifier_of_features_looks_at_a_frozen_network(small_base, monkeypatch):
+    """With its published weights, from the folder that is named; none of them learns."""
+    loaded, given = [], []
+    spy(monkeypatch, backbones, "_load", lambda one, _: loaded.append(one[1:]))
+    spy(monkeypatch, fitting.classifiers, "fit", lambda one, _: given.append(one[1]))
+    train = make_pixels(30)
+    asked = replace(task(), weights_dir="weights")
+    model = fitting.fit(EMBEDDED, train[0], no_rows(train[0]), labels_of(train), asked).model
+    assert loaded == [(MADE, "weights")]
+    network = small_backbone.build(MADE, SIDE)
+    small_backbone.load(network, MADE, None)
+    end = backend.load_keras().Model(network.input, network.get_layer("block1_relu").output)
+    by_hand = np.hstack([
+        end.predict(train[0].x, verbose=0).mean(axis=(1, 2)), network.predict(train[0].x, verbose=0)
+    ])  # fmt: skip
+    np.testing.assert_allclose(given[0], by_hand, rtol=1e-4, atol=1e-6)
+    assert model.n_weights == network.count_params()
+    assert not model.network.trainable_weights
 
 
 def test_a_classifier_without_validation():
-    train = make_rows(30)
-    recipe = ClassifierRecipe(kind="classifier", vectors="features", classifier="knn")
-    empty = Examples([], [], np.zeros((0, 0), np.float32))  # as read_features gives it
-    found = fit(recipe, train, (empty, []))
+    train = make_pixels(30)
+    empty = no_rows(train[0])
+    found = fit(GREY, train, (empty, []))
     assert np.isnan(found.history["val_loss"][0])
     assert trained.accuracy(found.model, empty, labels_of(train)) is None
 
 
-def test_a_cascade_end_to_end(tmp_path):
+def test_a_cascade_end_to_end(small_base, tmp_path):
     """First: coarse classes; second: the group's and others; joined as computed by hand."""
-    near = ClassifierRecipe(kind="classifier", vectors="features", classifier="knn")
-    recipe = CascadeRecipe(
-        kind="cascade",
-        groups=GROUPS,
-        first=make_head(hidden=[], epochs=4, learning_rate=0.1),
-        second=near,
-    )
+    first = make_frozen(hidden=[], epochs=4, learning_rate=0.3, batch=8, dropout=0.0)
+    recipe = CascadeRecipe(kind="cascade", groups=GROUPS, first=first, second=GREY)
     train, valid, test = (make_five(n, seed) for n, seed in ((100, 0), (25, 1), (50, 2)))
     labels = labels_of(train, valid, test, classes=FIVE)
-    found = fitting.fit(recipe, by_member(train[0]), by_member(valid[0]), labels, FIVE, INPUTS, 5)
+    asked = task(FIVE)
+    found = fitting.fit(recipe, by_member(train[0]), by_member(valid[0]), labels, asked)
     first, second = found.model.members["first"], found.model.members["second"]
     assert first.classes == ["blast", "lymphocyte", "monocyte", "neutrophil"]
     assert second.classes == ["band", "others", "segmented"]
@@ -233,8 +271,9 @@ def test_a_cascade_end_to_end(tmp_path):
     for one, two in zip(coarse, fine, strict=True):
         said = first.classes[one.argmax()]
         if said == "neutrophil":
-            asked = second.classes[two.argmax()]
-            said = asked if asked != "others" else ("band", "segmented")[two[[0, 2]].argmax()]
+            fine_said = second.classes[two.argmax()]
+            is_kept = fine_said == "others"
+            said = ("band", "segmented")[two[[0, 2]].argmax()] if is_kept else fine_said
         told.append(said)
     assert answers.idxmax(axis=1).tolist() == told
     assert {"band", "segmented", "blast"} < set(told)
@@ -246,37 +285,34 @@ def test_a_cascade_end_to_end(tmp_path):
     ]  # fmt: skip
     back = trained.predict_images(trained.load(tmp_path / "model"), by_member(test[0]))
     pd.testing.assert_frame_equal(back, answers)
-    assert found.model.n_weights == first.n_weights == 10 + 5 * 4 + 4
+    assert found.model.n_weights == first.n_weights == first.network.count_params()
     # A member does not depend on who is trained beside it.
     names = composites.merge(list(labels), GROUPS)
     alone = fitting.fit(
-        recipe.first, train[0], valid[0], pd.Series(names, labels.index), first.classes, INPUTS,
-        fitting.seed_for(5, "first"),
+        recipe.first, train[0], valid[0], pd.Series(names, labels.index),
+        asked.of("first", first.classes),
     )  # fmt: skip
     np.testing.assert_array_equal(alone.model.predict(test[0].x), coarse)
 
 
 def test_a_cascade_that_does_not_fit_the_classes_is_refused():
-    recipe = CascadeRecipe(
-        kind="cascade", groups={"x": ["band", "stab"]}, first=make_head(), second=make_head()
-    )
+    recipe = CascadeRecipe(kind="cascade", groups={"x": ["band", "stab"]}, first=GREY, second=GREY)
     rows, codes = make_five(20)
     with pytest.raises(ModelError, match=r"does not have: stab\. Classes: band, blast"):
         fitting.fit(
-            recipe, by_member(rows), by_member(rows), labels_of((rows, codes), classes=FIVE), FIVE,
-            INPUTS, 5,
+            recipe, by_member(rows), by_member(rows), labels_of((rows, codes), classes=FIVE),
+            task(FIVE),
         )  # fmt: skip
 
 
-def test_an_ensemble_end_to_end(tmp_path):
-    """The plain mean of a network on features, and neighbours."""
-    neighbours = ClassifierRecipe(kind="classifier", vectors="features", classifier="knn")
-    members = {"net": make_head(hidden=[], epochs=3), "near": neighbours}
+def test_an_ensemble_end_to_end(small_base, tmp_path):
+    """The plain mean of a network's probabilities and neighbours'."""
+    members = {"net": make_frozen(hidden=[], epochs=3), "near": EMBEDDED}
     recipe = EnsembleRecipe(kind="ensemble", members=members)
-    train, valid, test = make_rows(60), make_rows(24, 1), make_rows(30, 2)
+    train, valid, test = make_pixels(60), make_pixels(24, 1), make_pixels(30, 2)
     found = fitting.fit(
         recipe, by_member(train[0], members), by_member(valid[0], members),
-        labels_of(train, valid), CLASSES, INPUTS, 5, partial=tmp_path / "partial",
+        labels_of(train, valid), task(partial=tmp_path / "partial"),
     )  # fmt: skip
     answers = trained.predict_images(found.model, by_member(test[0], members))
     both = [found.model.members[name].predict(test[0].x) for name in members]
@@ -314,39 +350,32 @@ def train_with_kills(monkeypatch, recipe, partial, kills, **given):
 
 def war():
     """Parts whose labels are at war, so that a plateau comes soon."""
-    train, valid = make_rows(60), make_rows(24, 1)
+    train, valid = make_pixels(36), make_pixels(24, 1)
     return {"train": train, "valid": valid, "labels": wrong_labels(train, valid)}
 
 
 def resumable():
     """Recipes with their rows, and after which epochs they are killed."""
-    cosine = Step(train="block2", epochs=3, schedule="cosine", learning_rate=0.01)
-    two = [Step(train="head", epochs=3, patience=1, stop_patience=2, learning_rate=0.05), cosine]
-    strong = Augmentation(flips=True, noise=0.5, rotation=180)
-    averaged = {"average": 0.7, "optimiser": "adamw", "hidden": [4], "sampling": "balanced"}
-    head = make_head(epochs=20, patience=2, dropout=0.4, hidden=[8, 6])
     return {
         # It runs five epochs: the rate falls after the third, the stop comes after the fifth.
-        "plateau, killed before the fall": (head, [2], war),
-        "plateau, killed after the fall, and when it had ended": (head, [3, 2], war),
-        "stored views, two steps, killed in both and between": (
-            make_network(*two, views=2, augment=strong, **averaged), [1, 2, 1, 2], dict,
+        "plateau, killed before the fall, after it, and when it had ended": (
+            make_frozen(epochs=20, patience=2), [2, 1, 2], war,
         ),
-        "fresh views, killed twice": (
-            make_network(cosine, augment=strong, **averaged, norms=["hidden"]), [1, 1], dict,
-        ),
-        "all layers, from scratch": (
+        "stored views, killed between two steps and in the second": (
             make_network(
-                Step(epochs=3, learning_rate=0.01, patience=1, stop_patience=3), weights="none",
-                dropout=0.5,
+                Step(train="head", epochs=2, patience=1, stop_patience=2, learning_rate=0.05),
+                Step(train="block2", epochs=2, schedule="cosine", learning_rate=0.01),
+                views=2, augment=Augmentation(flips=True, noise=0.5), average=0.7,
+                optimiser="adamw", hidden=[4], sampling="balanced",
             ),
-            [2], dict,
+            [2, 1], dict,
         ),
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", list(resumable()))
 def test_a_killed_training_gives_the_bytes_of_a_calm_one(small_base, monkeypatch, tmp_path, case):
+    """The other kinds of state (fresh views, all layers, statistics) are killed for real below."""
     recipe, kills, given = resumable()[case]
     calm = fit(recipe, partial=tmp_path / "calm", **given())
     files = saved(calm.model, tmp_path / "one")
@@ -357,9 +386,9 @@ def test_a_killed_training_gives_the_bytes_of_a_calm_one(small_base, monkeypatch
     pd.testing.assert_frame_equal(resumed.history, calm.history, check_exact=True)
     assert resumed.steps == calm.steps
     assert len(resumed.seconds) == epochs - sum(kills)
-    if recipe.kind == "head":
+    if given is war:
         rates = calm.history["learning_rate"].tolist()
-        assert rates == pytest.approx([0.01] * 3 + [0.001] * 2)
+        assert rates == pytest.approx([0.05] * 3 + [0.005] * 2)
         assert calm.steps[0]["kept_epoch"] == 1
 
 
@@ -378,59 +407,75 @@ def epochs_run(recipe, partial, **given):
     return len(fit(recipe, partial=partial, **given).seconds)
 
 
-def test_the_state_of_another_training_is_not_taken_up(tmp_path, monkeypatch):
+def test_the_state_of_another_training_is_not_taken_up(small_base, tmp_path, monkeypatch):
     """Other settings, seed, labels, rows or code: the epoch is run again; the same: it is not."""
-    recipe, state = make_head(epochs=1), tmp_path / "state"
-    valid = make_rows(24, 1)
+    recipe, state = make_frozen(epochs=1), tmp_path / "state"
+    asked = []
+
+    def take_up(folder, key):
+        """Whether this training goes on where the last one stopped; it is not run here."""
+        asked.append((folder, key))
+        raise Killed
+
+    real = checkpoints.Progress.start
+    monkeypatch.setattr(checkpoints.Progress, "start", take_up)
+
+    def key_of(recipe=recipe, **given):
+        with pytest.raises(Killed):
+            fit(recipe, partial=state, **given)
+        assert asked[-1][0] == state
+        return asked[-1][1]
+
+    train, valid = make_pixels(60), make_pixels(24, 1)
+    others = [
+        key_of(), key_of(make_frozen(epochs=1, dropout=0.2)), key_of(seed=6),
+        key_of(valid=(valid[0], np.roll(valid[1], 1))), key_of(classes=[*CLASSES[::-1]]),
+    ]  # fmt: skip
+    for part, (rows, codes) in {"train": train, "valid": valid}.items():
+        x = rows.x.copy()
+        x[len(x) // 2 + 1, 0, 0, 0] += 1
+        others.append(key_of(**{part: (replace(rows, x=x), codes)}))
+    wide = make_frozen(epochs=1, augment=Augmentation(hide=0.5))
+    shown = make_pixels(60, margin=4)
+    hidden = [replace(shown[0], hidden=255 - shown[0].x), replace(shown[0], hidden=shown[0].x)]
+    others += [key_of(wide, train=(rows, shown[1])) for rows in hidden]
+    with monkeypatch.context() as patch:
+        (tmp_path / "code").mkdir()
+        (tmp_path / "code/training.py").write_text("# another version")
+        patch.setattr(checkpoints, "__file__", str(tmp_path / "code/training/checkpoints.py"))
+        others.append(key_of())
+    assert len(set(others)) == len(others)
+    assert key_of() == others[0]
+    monkeypatch.setattr(checkpoints.Progress, "start", real)
     assert epochs_run(recipe, state) == 1
     assert epochs_run(recipe, state) == 0
-    assert epochs_run(make_head(epochs=1, dropout=0.2), state) == 1
-    assert epochs_run(make_head(epochs=1, dropout=0.2), state, seed=6) == 1
-    assert epochs_run(recipe, state) == 1
-    assert epochs_run(recipe, state, valid=(valid[0], np.roll(valid[1], 1))) == 1
-    assert epochs_run(recipe, state) == 1
-    for part, (rows, codes) in {"train": make_rows(60), "valid": valid}.items():
-        x = rows.x.copy()
-        x[len(x) // 2 + 1, 0] += 1
-        assert epochs_run(recipe, state, **{part: (replace(rows, x=x), codes)}) == 1
-        assert epochs_run(recipe, state) == 1
-    (tmp_path / "code").mkdir()
-    (tmp_path / "code/training.py").write_text("# another version")
-    monkeypatch.setattr(checkpoints, "__file__", str(tmp_path / "code/progress.py"))
-    assert epochs_run(recipe, state) == 1
-
-
-def test_a_damaged_state_is_not_taken_up(tmp_path):
-    """What else can be damaged is in test_progress."""
-    recipe, state = make_head(epochs=1), tmp_path / "state"
-    fit(recipe, partial=state)
-    path = state / checkpoints.ARRAYS
+    assert epochs_run(recipe, state, seed=6) == 1
+    path = state / checkpoints.ARRAYS  # what else can be damaged is in test_checkpoints
     path.write_bytes(path.read_bytes()[:-50])
-    assert epochs_run(recipe, state) == 1
+    assert epochs_run(recipe, state, seed=6) == 1
 
 
 CHILD = """
 import sys
 from pathlib import Path
-from stages.models import backbones
-from tests.models import test_networks
+from tests.made import small_backbone
 from tests.training import test_fitting as tests
-backbones.build = test_networks.made_base
+small_backbone.put_in_place(setattr)
 tests.fit(tests.long_recipe(), partial=Path(sys.argv[1]))
 """
 
 
 def long_recipe():
-    """Two steps of many short epochs, with all that has a state of its own."""
+    """Many short epochs on fresh views, with all that has a state of its own."""
     return make_network(
-        Step(train="head", epochs=3, schedule="constant", learning_rate=0.02),
         Step(train="all", epochs=14, schedule="cosine", learning_rate=0.01),
-        optimiser="adamw", average=0.9, dropout=0.3, augment=Augmentation(flips=True, noise=0.5),
+        weights="none", hidden=[4], norms=["hidden"], sampling="balanced", optimiser="adamw",
+        average=0.9, dropout=0.3, augment=Augmentation(flips=True, noise=0.5, rotation=180),
     )  # fmt: skip
 
 
-def test_a_training_killed_for_real_goes_on(small_base, tmp_path):
-    """SIGKILL to a process in the middle of step 2; another ends with the bytes of a calm run."""
+def test_a_training_killed_for_real_goes_on(small_base, in_graphs, tmp_path):
+    """SIGKILL to a process that learns; another ends with the bytes of a calm run."""
     root = Path(__file__).resolve().parents[2]
     partial = tmp_path / "state"
     environment = os.environ | {"PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "2"}
@@ -438,15 +483,15 @@ def test_a_training_killed_for_real_goes_on(small_base, tmp_path):
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(partial)], env=environment, stderr=said
         )
-        while child.poll() is None and n_epochs_of(partial) < 5:
-            time.sleep(0.01)
+        while child.poll() is None and n_epochs_of(partial) < 3:
+            time.sleep(0.03)
         child.send_signal(signal.SIGKILL)
         child.wait()
     assert child.returncode == -signal.SIGKILL, (tmp_path / "said").read_text()
     reached = n_epochs_of(partial)
-    assert 5 <= reached < 17
+    assert 3 <= reached < 14
     resumed = fit(long_recipe(), partial=partial)
-    assert len(resumed.seconds) == 17 - reached
+    assert len(resumed.seconds) == 14 - reached
     calm = fit(long_recipe())
     assert saved(resumed.model, tmp_path / "one") == saved(calm.model, tmp_path / "two")
     pd.testing.assert_frame_equal(resumed.history, calm.history, check_exact=True)
@@ -468,25 +513,29 @@ import sys
 from pathlib import Path
 import tensorflow as tf
 from stages.core import backend
-from stages.models import backbones
-from tests.models import test_networks
+from tests.made import small_backbone
 from tests.training import test_fitting as tests
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 backend.list_gpus = lambda: ["CPU:0", "CPU:1"]
-backbones.build = test_networks.made_base
+small_backbone.put_in_place(setattr)
 print(backend.mirror(("CPU:0", "CPU:1")).num_replicas_in_sync)
 tests.train_two(Path(sys.argv[1]))
 """
 
 
 def train_two(folder):
-    """A head, and a network of two steps: two trainings, each with a state of its own."""
-    for name, recipe in {"head": make_head(epochs=2), "network": long_recipe()}.items():
-        training_of_it = fit(recipe, partial=folder / name / "state")
+    """A head, and a whole network: two trainings, each with a state of its own."""
+    step = Step(train="all", epochs=1, schedule="cosine", learning_rate=0.01)
+    rows = {"train": make_pixels(60), "valid": make_pixels(24, 1)}
+    recipes = {
+        "head": make_frozen(epochs=1),
+        "network": make_network(step, optimiser="adamw", average=0.9, dropout=0.3, batch=20),
+    }
+    for name, recipe in recipes.items():
+        training_of_it = fit(recipe, partial=folder / name / "state", **rows)
         saved(training_of_it.model, folder / name / "model")
         training_of_it.history.to_json(folder / name / "history.json")
-        assert not fit(recipe, partial=folder / name / "state").seconds
 
 
 def test_two_devices_learn_what_one_does(small_base, tmp_path):
@@ -510,7 +559,7 @@ def test_two_devices_learn_what_one_does(small_base, tmp_path):
 
 def test_mixed_precision_where_there_is_a_gpu_and_never_without(small_base, monkeypatch, tmp_path):
     """A CPU stands in for the GPU: halves within, probabilities in full."""
-    recipe = make_network(Step(train="all", epochs=2, schedule="constant"), precision="mixed")
+    recipe = make_network(Step(train="all", epochs=1, schedule="constant"), precision="mixed")
     test = make_pixels(12, 2)[0]
     with monkeypatch.context() as patch:
         patch.setattr(backend, "list_gpus", lambda: ["CPU:0"])
@@ -536,25 +585,22 @@ def test_a_class_without_training_rows_is_named_with_hospitals_and_way_out():
     with pytest.raises(
         ModelError, match=r"class 'platelet' has no image.*hospitals: munich.*split"
     ):
-        fit(make_head(), classes=[*CLASSES, "platelet"])
-    train = make_rows(3)
+        fit(make_frozen(), classes=[*CLASSES, "platelet"])
+    train = make_pixels(3)
     with pytest.raises(ModelError, match=r"class 'basophil' has no image.*hospitals: none"):
-        fit(make_head(), (no_rows(train[0]), []))
+        fit(make_frozen(), (no_rows(train[0]), []))
 
 
 def test_a_label_that_is_no_class_is_named():
     """Split and harmonise out of step are found before anything is learnt."""
     with pytest.raises(ModelError, match=r"no class: monocyte. Classes: basophil, eosinophil"):
-        fit(make_head(), classes=CLASSES[:2])
+        fit(make_frozen(), classes=CLASSES[:2])
 
 
-@pytest.mark.parametrize("kind", ["head", "classifier"])
-def test_one_class_is_nothing_to_learn(kind):
+@pytest.mark.parametrize("recipe", [make_frozen(), GREY], ids=["network", "classifier"])
+def test_one_class_is_nothing_to_learn(recipe):
     """A classifier of one class is always right and of no use."""
-    rows, _ = make_rows(9)
-    recipe = make_head()
-    if kind == "classifier":
-        recipe = ClassifierRecipe(kind="classifier", vectors="features", classifier="knn")
+    rows, _ = make_pixels(9)
     with pytest.raises(ModelError, match=r"nothing to tell apart.*\[basophil\]"):
         fit(recipe, (rows, np.zeros(9, int)), (no_rows(rows), []), classes=["basophil"])
 
