@@ -151,6 +151,69 @@ def test_in_is_kept_plus_rejected_at_every_stage(project):
     assert len(training) == split["part"].isin(["train", "valid"]).sum()
 
 
+# -- what an edit makes run, and what it must not -----------------------------------------------
+
+
+def append(name, text="\nADDED = 1\n"):
+    """Add a line to a module: other code, the same results."""
+
+    def edit(project):
+        with (project.folder / name).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    return edit
+
+
+def set_params(**changes):
+    return lambda project: project.edit_yaml("params.yaml", **changes)
+
+
+def correct_citation(project):
+    project.edit_yaml("data/hospitals.yaml", demo_north__citation="Drawn again, and corrected.")
+
+
+TABLE = {
+    "remove one": (set_params(hospitals=TRAINING, partial=TRAINING), FOR_ALL),
+    "edit a metric": (
+        append("stages/evaluation/metrics.py"), ["harmonise", "probe", "evaluate"],
+    ),
+    "edit bootstrap": (set_params(evaluate__bootstrap=150), ["evaluate", "summarise"]),
+    "edit the chosen recipe": (
+        set_params(models__both__members=["trees", "few_pixels"]), ["recipe", *LEARNING],
+    ),
+    "edit another recipe": (set_params(models__unused__size=96), ["recipe"]),
+    "edit a member of the chosen composite": (
+        set_params(models__pixels__neighbours=1), ["recipe", *LEARNING],
+    ),
+    "add a backbone": (
+        append("stages/models/backbones.py"),
+        ["recipe", *EMBEDDING, "train", *ANSWERS[:3], "cover"],
+    ),
+    "correct a citation": (correct_citation, ["download@demo_north"]),
+    "change features": (
+        set_params(features__layers=["block2"]), ["recipe", *EMBEDDING, "gather", "suspects"],
+    ),
+    "change inputs": (
+        set_params(inputs__half_side=1.2),
+        [*EMBEDDING, "probe", "gather", "suspects", *LEARNING],
+    ),
+    "change the split's seed": (
+        set_params(seed=43),
+        [*DIVIDING, "suspects", *LEARNING],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", TABLE)
+def test_an_edit_reruns_what_it_changes_and_nothing_else(edited, row):
+    edit, expected = TABLE[row]
+    edit(edited)
+    assert sorted(stages_run(edited.dvc("repro"))) == sorted(expected)
+
+
+# -- what the documents say, word for word -------------------------------------------------------
+
+
 def test_the_readme_compares_experiments_word_for_word(project):
     """Another recipe reruns train to summarise; the diffs name the change and the effect."""
     compare, series = commands(project, "Compare experiments")
@@ -277,63 +340,3 @@ def test_a_queued_experiment_finds_the_mirror_and_a_removed_hospital_is_gone(pro
     scored = json.loads(project.git("show", f"{found['rev']}:metrics/evaluate.json"))
     assert set(scored["by_hospital"]) == {"demo_north", "demo_east", "porto"}
     assert found["metrics"]["metrics/summary.json"]["data"]["unseen_worst"]["hospital"] == "porto"
-
-
-# -- what an edit makes run, and what it must not -----------------------------------------------
-
-
-def append(name, text="\nADDED = 1\n"):
-    """Add a line to a module: other code, the same results."""
-
-    def edit(project):
-        with (project.folder / name).open("a", encoding="utf-8") as file:
-            file.write(text)
-
-    return edit
-
-
-def set_params(**changes):
-    return lambda project: project.edit_yaml("params.yaml", **changes)
-
-
-def correct_citation(project):
-    project.edit_yaml("data/hospitals.yaml", demo_north__citation="Drawn again, and corrected.")
-
-
-TABLE = {
-    "remove one": (set_params(hospitals=TRAINING, partial=TRAINING), FOR_ALL),
-    "edit a metric": (
-        append("stages/evaluation/metrics.py"), ["harmonise", "probe", "evaluate"],
-    ),
-    "edit bootstrap": (set_params(evaluate__bootstrap=150), ["evaluate", "summarise"]),
-    "edit the chosen recipe": (
-        set_params(models__both__members=["trees", "few_pixels"]), ["recipe", *LEARNING],
-    ),
-    "edit another recipe": (set_params(models__unused__size=96), ["recipe"]),
-    "edit a member of the chosen composite": (
-        set_params(models__pixels__neighbours=1), ["recipe", *LEARNING],
-    ),
-    "add a backbone": (
-        append("stages/models/backbones.py"),
-        ["recipe", *EMBEDDING, "train", *ANSWERS[:3], "cover"],
-    ),
-    "correct a citation": (correct_citation, ["download@demo_north"]),
-    "change features": (
-        set_params(features__layers=["block2"]), ["recipe", *EMBEDDING, "gather", "suspects"],
-    ),
-    "change inputs": (
-        set_params(inputs__half_side=1.2),
-        [*EMBEDDING, "probe", "gather", "suspects", *LEARNING],
-    ),
-    "change the split's seed": (
-        set_params(seed=43),
-        [*DIVIDING, "suspects", *LEARNING],
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("row", TABLE)
-def test_an_edit_reruns_what_it_changes_and_nothing_else(edited, row):
-    edit, expected = TABLE[row]
-    edit(edited)
-    assert sorted(stages_run(edited.dvc("repro"))) == sorted(expected)
