@@ -450,8 +450,8 @@ def read(path: Path) -> AnyRecipe:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        kinds: TypeAdapter[Any] = TypeAdapter(AnyRecipe)  # type: ignore[arg-type]
-        recipe: AnyRecipe = kinds.validate_json(text)
+        kind: Any = AnyRecipe
+        recipe: AnyRecipe = TypeAdapter(kind).validate_json(text)
     except (FileNotFoundError, ValidationError, UnicodeDecodeError):
         raise ModelError(
             f"{path} is missing, or of another version. Run 'uv run dvc repro', which makes it."
