@@ -191,7 +191,7 @@ TABLE = {
     ),
     "correct a citation": (correct_citation, ["download@demo_north"]),
     "change features": (
-        set_params(features__layers=["block2"]), ["recipe", *EMBEDDING, "gather", "suspects"],
+        set_params(features__size=40), ["recipe", *EMBEDDING, "gather", "suspects"],
     ),
     "change inputs": (
         set_params(inputs__half_side=1.2),
