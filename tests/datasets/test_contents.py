@@ -71,6 +71,7 @@ def test_a_folder_of_ours_is_own(raw, tmp_path):
     """As it was written, in parts, empty, or not there yet."""
     contents.write(block(), raw)
     contents.require_own(raw)
+    assert {path.name for path in raw.iterdir()} == {*FILES, contents.FILE}
     (raw / "b.zip").unlink()
     contents.require_own(raw)
     (tmp_path / "empty").mkdir()
