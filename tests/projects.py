@@ -12,14 +12,14 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 
-def environment(**variables: str) -> dict[str, str]:
+def environment(python: str = sys.executable, **variables: str) -> dict[str, str]:
     """The environment of a user: our Python first on the PATH, no mirror but a given one."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("SMEARFLOW_") and name != "PYTHONDONTWRITEBYTECODE"
     }
-    path = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])
+    path = os.pathsep.join([str(Path(python).parent), kept["PATH"]])
     return kept | {"PATH": path, "TF_CPP_MIN_LOG_LEVEL": "2"} | variables
 
 
@@ -28,6 +28,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.python = sys.executable
         listed = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard", "-z"],
             cwd=ROOT, capture_output=True, text=True, check=True,
@@ -46,7 +47,7 @@ class Project:
         """Run a command in the project; on failure show what it said."""
         done = subprocess.run(
             command, cwd=self.folder, capture_output=True, text=True, check=False,
-            env=environment(**variables),
+            env=environment(self.python, **variables),
         )  # fmt: skip
         if check and done.returncode:
             raise AssertionError(f"{command} -> {done.returncode}\n{done.stdout}\n{done.stderr}")
@@ -56,15 +57,13 @@ class Project:
         return self.run("git", *words).stdout
 
     def dvc(self, *words: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess:
-        return self.run(sys.executable, "-m", "dvc", *words, check=check, **variables)
+        return self.run(self.python, "-m", "dvc", *words, check=check, **variables)
 
     def stage(
         self, *words: str, check: bool = False, **variables: str
     ) -> subprocess.CompletedProcess:
         name, *arguments = words
-        return self.run(
-            sys.executable, "-m", f"stages.{name}", *arguments, check=check, **variables
-        )
+        return self.run(self.python, "-m", f"stages.{name}", *arguments, check=check, **variables)
 
     def commit(self, message: str) -> None:
         self.git("add", "-A")
