@@ -165,6 +165,16 @@ def test_in_is_kept_plus_rejected_at_every_stage(project):
     assert len(training) == split["part"].isin(["train", "valid"]).sum()
 
 
+def test_the_warm_python_ends_as_python_does(project, warm):
+    """Exit code and words of a command that fails, of one that does not, and of no command."""
+    for words in (["filter", "nowhere"], ["filter"], ["tools.list_recipes"], ["no_such_stage"]):
+        cold, again = project.stage(*words), warm.stage(*words)
+        assert again.returncode == cold.returncode
+        assert again.stdout == cold.stdout
+        if words != ["no_such_stage"]:
+            assert again.stderr == cold.stderr
+
+
 # -- what an edit makes run, and what it must not -----------------------------------------------
 
 

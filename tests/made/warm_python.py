@@ -2,8 +2,8 @@
 
 A stage of the small experiment computes for a second and imports for two to six (TensorFlow, Great
 Expectations, scikit-learn). A server imports once and forks a process for each command, which
-imports our own modules from its own project as ever. The first run of the experiment and the
-README's commands use the real Python: what a stage forgets to import is missed there.
+imports our own modules from its own project as ever. The first run of the experiment, the README's
+new hospital and the queues use the real Python: what a stage forgets to import is missed there.
 """
 
 import importlib
@@ -106,8 +106,6 @@ def run(argv: list[str], folder: str, environment: dict[str, str]) -> int:
     assert option == "-m"
     sys.argv = [module, *arguments]
     sys.path[0] = folder
-    for name in [name for name in sys.modules if name.split(".")[0] == "tests"]:
-        del sys.modules[name]
     code: object = None
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
