@@ -134,7 +134,8 @@ def cascade(
     -----
     Leukopy's rule: if the first model says a group, the second one is asked, among the classes
     of all groups; if that one says others, the first one's answer stands. A group is no class of
-    ours, so that what stands then is the group's likeliest class by the second model. The
+    ours, so that what stands then is the group's likeliest class by the second model. Where
+    others and a class are equally likely, others is meant: no order of names decides. The
     likeliest class of a row is the answer by this rule; the share of the groups by the first
     model is divided in the proportions of the second, and an image that was asked about keeps
     what lies outside below that.
@@ -145,7 +146,7 @@ def cascade(
     outside = [name for name in classes if name not in inside]
     second = second.loc[first.index]
     said = first.idxmax(axis=1)
-    undecided = second.idxmax(axis=1) == OTHERS
+    undecided = second[OTHERS] >= second[inside].max(axis=1)
     result = pd.DataFrame(0.0, index=first.index, columns=list(classes))
     result[outside] = first[outside]
     for group, names in groups.items():
@@ -153,6 +154,7 @@ def cascade(
         within = second[list(names)].clip(lower=np.finfo(float).tiny)
         shares = within.div(within.sum(axis=1), axis=0)
         result[list(names)] = shares.mul(first[group], axis=0)
+    for group, names in groups.items():  # only now, when the other groups' shares are known too
         kept = undecided & (said == group)
         # The group's answer stands: its classes come before everything else.
         result.loc[kept] = _prefer(result.loc[kept], list(names))

@@ -1,5 +1,7 @@
 """Several models as one: averages, and Leukopy's cascade against its rule in plain words."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -127,6 +129,51 @@ def test_a_cascade_computed_by_hand():
         "blast": 0.2, "lymphocyte": 0.05, "monocyte": 0.05,
     }  # fmt: skip
     assert row.to_dict() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("order", [("neutrophil", "immature"), ("immature", "neutrophil")])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_rule_decides_whatever_the_names(order, swapped):
+    """The group that stands is the first model's, however its name and its classes' names sort."""
+    first = {"immature": 0.40, "neutrophil": 0.35, "lymphocyte": 0.25}
+    second = {"metamyelocyte": 0.11, "myelocyte": 0.09, "band": 0.20, "others": 0.60}
+    inside = ["band", "segmented", "metamyelocyte", "myelocyte"]
+    for names in itertools.permutations(inside):
+        new = dict(zip(inside, names, strict=True))
+        if swapped:
+            new |= {"immature": "neutrophil", "neutrophil": "immature"}
+        groups = {new.get(group, group): [new[name] for name in GROUPS[group]] for group in order}
+        one, other = (
+            pd.DataFrame([{new.get(k, k): v for k, v in answer.items()}], ["h/1"])
+            .reindex(columns=columns)
+            .fillna(0.0)
+            for answer, columns in ((first, COARSE), (second, FINE))
+        )
+        row = composites.cascade(one, other, groups, CLASSES).iloc[0]
+        assert row.idxmax() == new["metamyelocyte"]
+
+
+def test_many_drawn_answers_follow_the_rule():
+    """Where others stands, no class of another group wins; nearly as likely groups tell it."""
+    rng = np.random.default_rng(0)
+    weights = [5.0 if name in GROUPS else 0.3 for name in COARSE]
+    first = pd.DataFrame(rng.dirichlet(weights, 300), columns=COARSE)
+    weights = [0.7 if name != composites.OTHERS else 4.0 for name in FINE]
+    second = pd.DataFrame(rng.dirichlet(weights, 300), columns=FINE)
+    called = composites.cascade(first, second, GROUPS, CLASSES).idxmax(axis=1)
+    expected = [told_by_rule(first.loc[row], second.loc[row]) for row in first.index]
+    assert called.tolist() == expected
+
+
+@pytest.mark.parametrize("draw", ["band", "segmented", "myelocyte"])
+def test_others_in_a_draw_leaves_the_first_models_answer(draw):
+    """As of three neighbours; "band" sorts before "others", "segmented" after it."""
+    first = pd.DataFrame([[0.2, 0.5, 0.0, 0.0, 0.3]], ["h/1"], COARSE)
+    second = pd.DataFrame(0.0, ["h/1"], FINE)
+    second[[draw, composites.OTHERS]] = 0.4
+    second["metamyelocyte"] = 0.2
+    row = composites.cascade(first, second, GROUPS, CLASSES).iloc[0]
+    assert row.idxmax() == ("myelocyte" if draw == "myelocyte" else "metamyelocyte")
 
 
 def test_rows_are_joined_by_image_not_by_place():
