@@ -294,16 +294,24 @@ def group_twins(
     -------
     pandas.Series of str, shape (n_images,)
         On the index of `images`. The pictures of the training hospitals are clustered among
-        themselves first, and an unseen picture near any of them joins that cluster: it can never
+        themselves first, and an unseen picture near any of them joins such a cluster: it can never
         be the bridge that makes twins of two pictures which are none, and so take one of them
-        out of its part.
+        out of its part. Of several clusters it joins that of the side that comes first, train
+        before all, and one of which everything is left out last.
     """
     everywhere = _cluster(images, find)
     trained = images["part"] != "unseen"
     at_home = _cluster(images[trained], find)
     # The name at home of each cluster that holds a training picture.
-    home = at_home.groupby(everywhere[trained]).min()
+    known = pd.DataFrame({"rank": _rank(images["part"][trained]), "name": at_home})
+    first = known.sort_values(["rank", "name"])  # what is left out has no rank, and comes last
+    home = first["name"].groupby(everywhere[first.index]).first()
     return at_home.reindex(images.index).fillna(everywhere.map(home)).fillna(everywhere)
+
+
+def _rank(parts: pd.Series) -> pd.Series:
+    """Return the place of each part among the sides; missing where an image is left out."""
+    return parts.map({name: place for place, name in enumerate(SIDES)})
 
 
 def _cluster(
@@ -332,7 +340,7 @@ def leave_out_twins(images: pd.DataFrame) -> pd.DataFrame:
     publish. Of each cluster the side that comes first in train, valid, test, unseen keeps its
     images: no image changes sides because of another hospital, it can only be left out.
     """
-    rank = images["part"].map({name: place for place, name in enumerate(SIDES)})
+    rank = _rank(images["part"])
     best = rank.groupby(images["twin_group"]).transform("min")
     keeper = images[rank == best].groupby("twin_group")["image_id"].min()
     leaves = rank > best  # never where the image is left out already, and so has no rank

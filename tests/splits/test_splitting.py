@@ -11,6 +11,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from stages.core.errors import SplitError
 from stages.images.near_duplicates import group_twins as find_twins
+from stages.splits.grouping import join_by
 from stages.splits.leaks import LEAKY
 from stages.splits.splitting import (
     PUBLISHED,
@@ -452,3 +453,54 @@ def test_unseen_pictures_change_nothing_at_home(rows):
     alone = leave_out_twins(home.assign(twin_group=group_twins(home, find)))
     together = leave_out_twins(images.assign(twin_group=group_twins(images, find)))
     assert together["part"][home.index].equals(alone["part"])
+
+
+def twins_of_three_hospitals(seed):
+    """Images with few hashes, so that twins abound; near twins of a hospital share their group."""
+    rng = np.random.default_rng(seed)
+    n = 24
+    labels = pd.DataFrame({"hospital": ["a", "b", *rng.choice(list("abcc"), n - 2)]})
+    labels["image_id"] = [f"{name}/{row:02d}" for row, name in enumerate(labels["hospital"])]
+    labels["label"] = "x"
+    labels["official_part"] = ["A", "A", *rng.choice(["A", "B", "Z"], n - 2)]
+    labels["phash"] = [near(*set(bits)) for bits in rng.integers(0, 11, (n, 4)).tolist()]
+    at_home = pd.concat(
+        pd.Series(find(list(own["image_id"]), list(own["phash"])), index=own.index)
+        for _, own in labels.groupby("hospital")
+    ).sort_index()
+    patients = labels["hospital"] + pd.Series(rng.integers(0, 12, n)).astype(str)
+    return labels.assign(group=[f"g{code}" for code in join_by(n, [at_home, patients])])
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in LEAKY])
+def test_no_near_twin_stands_on_another_side(method):
+    """Whatever is left out for other reasons: here a third of what the cohorts publish."""
+    for seed in range(15):
+        labels = twins_of_three_hospitals(seed)
+        images = labels.join(place(labels, seed, parts={"a": PARTS["a"], "b": PARTS["a"]},
+                                   method=method))  # fmt: skip
+        images["twin_group"] = group_twins(images, find)
+        images = images.assign(**leave_out_twins(images))
+        used = images[images["part"] != "left_out"]
+        bits = np.unpackbits(np.array([list(phash) for phash in used["phash"]], np.uint8), axis=1)
+        apart = (bits[:, None] != bits[None]).sum(axis=2)
+        sides = used["part"].to_numpy()
+        assert not ((apart <= 2) & (sides[:, None] != sides[None])).any()
+
+
+def test_an_unseen_picture_joins_the_twin_that_is_used():
+    """C is near a left-out picture and near one that trains, in whichever order they are named."""
+    for left, trains in (("a/1", "a/2"), ("a/2", "a/1")):
+        images = pd.DataFrame(
+            {
+                "image_id": [left, trains, "c/1"],
+                "hospital": ["a", "a", "c"],
+                "phash": [near(1, 2), near(3, 4), near(1, 3)],
+                "part": ["left_out", "train", "unseen"],
+                "left_out_reason": ["no official part", None, None],
+            }
+        )
+        for rows in (images, images[::-1]):
+            found = rows.assign(twin_group=group_twins(rows, find))
+            assert found["twin_group"][2] == trains
+            assert leave_out_twins(found)["left_out_reason"][2] == f"twin of {trains} in train"
