@@ -12,7 +12,7 @@ from stages.core.params import InputsParams
 from stages.core.store import write_csv, write_metrics
 from stages.inputs import reading
 from stages.shortcuts import contingency, measures, probing, shortcut_scores
-from stages.splits import leaks
+from stages.splits import grouping, leaks
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +41,14 @@ def main() -> None:
 
 
 def _read_split(hospitals: list[str]) -> pd.DataFrame:
-    """Return the images of all parts; only those to learn from have their label."""
-    columns = ["image_id", "hospital", "group"]
+    """Return the images of all parts; only those to learn from have their label.
+
+    Those that share a group or a twin are one group.
+    """
+    columns = ["image_id", "hospital", "group", "twin_group"]
     learnt = reading.read_split(hospitals, LEARNT, [*columns, "label"])
     others = reading.read_split(hospitals, OTHERS, columns)
-    return pd.concat([learnt, others.assign(label=None)], ignore_index=True)
+    return grouping.join_twins(pd.concat([learnt, others.assign(label=None)], ignore_index=True))
 
 
 def _measure(images: pd.DataFrame, rule: InputsParams) -> pd.DataFrame:

@@ -39,13 +39,9 @@ def main() -> None:
 
 
 def _read_images() -> pd.DataFrame:
-    """Return the training images; those that share a group or a twin are one group.
-
-    Twins of two hospitals may both train, each in a group of its own hospital.
-    """
-    images = TRAINING.read(columns=["image_id", "hospital", "label", "group", "twin_group"])
-    joined = grouping.join_by(len(images), [images["group"], images["twin_group"]])
-    return images.assign(group=joined)
+    """Return the training images; those that share a group or a twin are one group."""
+    columns = ["image_id", "hospital", "label", "group", "twin_group"]
+    return grouping.join_twins(TRAINING.read(columns=columns))
 
 
 def _draw_sheet(suspects: pd.DataFrame) -> bytes:

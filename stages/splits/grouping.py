@@ -50,6 +50,28 @@ def group_images(pictures: pd.DataFrame, copies: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"group": group, "unit": unit}, index=pictures.index)
 
 
+def join_twins(images: pd.DataFrame) -> pd.DataFrame:
+    """Make one group of all images that share a group or a twin.
+
+    Parameters
+    ----------
+    images : pandas.DataFrame, shape (n_images, n_columns)
+        Of several hospitals; needs ``group`` and ``twin_group``.
+
+    Returns
+    -------
+    pandas.DataFrame, shape (n_images, n_columns)
+        With other values in ``group``: numbers.
+
+    Notes
+    -----
+    Twins of two hospitals may both train, each in a group of its own hospital. A model that
+    learns from one must not be asked about the other.
+    """
+    joined = join_by(len(images), [images["group"], images["twin_group"]])
+    return images.assign(group=joined)
+
+
 def join_by(n_images: int, links: list[pd.Series]) -> np.ndarray:
     """Give one number to all pictures that are linked, directly or through others.
 

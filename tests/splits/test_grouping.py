@@ -4,7 +4,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.splits.grouping import group_images
+from stages.splits.grouping import group_images, join_twins
 
 NO_COPIES = pd.DataFrame(columns=["patient", "slide", "pixel_sha256"])
 VALUE = st.none() | st.sampled_from("abc")
@@ -120,3 +120,17 @@ def test_a_rejected_copy_joins_its_patient_to_that_of_the_kept_picture():
     )
     groups = group_images(pictures, copies)["group"]
     assert groups.tolist() == ["h/00", "h/00", "h/02", "h/02"]
+
+
+def test_twins_and_groups_join_each_other():
+    """A twin at another hospital makes one group of both its pictures' groups, and no more."""
+    images = pd.DataFrame(
+        {
+            "image_id": ["a/1", "a/2", "b/1", "b/2", "b/3"],
+            "group": ["a/1", "a/1", "b/1", "b/1", "b/3"],
+            "twin_group": ["a/1", "a/2", "a/2", "b/2", "b/3"],
+        }
+    )
+    joined = join_twins(images)["group"]
+    assert joined.nunique() == 2
+    assert joined[:4].nunique() == 1

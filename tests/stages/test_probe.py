@@ -18,7 +18,7 @@ from stages import download, probe, quality
 from stages import filter as filter_stage
 from stages.core.errors import TableError
 from stages.core.tables import IMAGES, LABELS, QUALITY, SPLIT
-from stages.shortcuts import shortcut_scores
+from stages.shortcuts import probing, shortcut_scores
 from stages.simulation import cohorts
 from tests.stages.cohort import write_split
 
@@ -275,6 +275,40 @@ def test_leaky_methods_hold_out_single_images(stand, monkeypatch, method):
     set_params(split={"method": method})
     *_, by_image, _alarm, _seed = measured(monkeypatch)
     assert by_image == (method != "cohort")
+
+
+def test_a_copy_at_another_training_hospital_is_held_out_too(tmp_path, monkeypatch):
+    """Each picture stands at two hospitals, in groups of their own; its label is drawn by lot.
+
+    A model that learns from one copy and is asked about the other remembers it: .66, where
+    chance is .33.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
+    set_params(split={"train_hospitals": ["here", "there"]})
+    rng = np.random.default_rng(0)
+    rows, labels = [], []
+    for number in range(30):
+        name = str(rng.choice(CLASSES))
+        content = encode(draw_cell(number, 0))
+        for hospital in ("here", "there"):
+            for copy in range(2):
+                image_id = f"{hospital}/{number:02d}_{copy}.png"
+                rows.append(image_row(image_id, content, 90, 90))
+                group = f"{hospital}/{number:02d}_0.png"
+                labels.append(
+                    {"image_id": image_id, "label": name, "group": group, "part": "train"}
+                )
+    write_tables(rows, pd.DataFrame(labels))
+    for hospital in ("here", "there"):
+        split = SPLIT.read(hospital)
+        SPLIT.write(split.assign(twin_group="here" + split["group"].str[-9:]), hospital)
+    chosen, measures, *_ = measured(monkeypatch)
+    rows = chosen.set_index("image_id")
+    question = probing.ask(rows["label"], rows["group"], by_image=False, seed=1)
+    told = shortcut_scores.score(question, probing.answer(question, measures, 1), 1)["seen"]["all"]
+    assert told["n_groups"] == 30
+    assert told["balanced_accuracy"]["value"] < 0.45
 
 
 def test_nothing_is_left_to_see_without_background(stand):
