@@ -1,13 +1,14 @@
 """What all groups of settings share: kinds of values, YAML, faults told in one line, seeds."""
 
 import hashlib
-import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 
 from stages.core.errors import ParamsError, did_you_mean
 
@@ -22,21 +23,16 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML whose 1e-5 is a number: DVC writes small numbers so, and PyYAML reads them as text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+\Z"),
-    list("-+0123456789"),
-)
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping."""
+    """Read a YAML file that holds a mapping, with the meaning that DVC gives it.
+
+    Raises
+    ------
+    ParamsError
+        The file is missing, no YAML or no mapping by names, or holds a key twice; with its line.
+    """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(
             f"{path} is not here. Run from the project's top folder, which holds it."
@@ -46,12 +42,40 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}. "
             "Save it as UTF-8."
         ) from None
-    except yaml.YAMLError as error:
-        text = " ".join(str(error).split())
-        raise ParamsError(f"{path} is not YAML: {text}. Mend that line.") from None
+    except (YAMLError, ValueError) as error:  # ValueError: a day that no calendar has
+        raise ParamsError(f"{path} is not YAML{_say_fault(error)}. Mend that line.") from None
     if not isinstance(content, dict):
         raise ParamsError(f"{path} must hold 'key: value' lines at its top.")
+    for key in content:
+        if not isinstance(key, str):
+            written = {None: "null", True: "true", False: "false"}.get(key, str(key))
+            raise ParamsError(f"{path}: the key {written} is no text to YAML; write '{written}':.")
     return content
+
+
+def parse_yaml(text: str) -> Any:
+    """Read YAML with the reader of DVC, and so as YAML 1.2.
+
+    Two readers would give two meanings: ``010`` is 8 to YAML 1.1 and 10 to 1.2, ``1:30`` is 90 or
+    a text, ``no`` is false or a text; what DVC records would not be what ran.
+
+    Raises
+    ------
+    ruamel.yaml.YAMLError, ValueError
+        It is none.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML 1.2 allows it
+        return YAML(typ="safe").load(text)
+
+
+def _say_fault(error: Exception) -> str:
+    """Say where the fault is, and what; libraries add an excerpt and advice to programmers."""
+    if isinstance(error, MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}" if mark else ""
+        return f"{where}: {error.problem or error.context}"
+    return ": " + " ".join(str(error).split())
 
 
 def explain(error: ValidationError, model: type[BaseModel], above: str = "") -> str:
@@ -75,7 +99,8 @@ def explain(error: ValidationError, model: type[BaseModel], above: str = "") -> 
     is_about_input = expected.startswith("Input ")
     expected = expected.removeprefix("Input ") if is_about_input else expected
     expected = f"it {expected}" if is_about_input else expected[0].lower() + expected[1:]
-    return f"{key}: got {fault['input']!r}; {expected}."
+    quotes = " Put it into quotes." if fault["type"] == "string_type" else ""
+    return f"{key}: got {fault['input']!r}; {expected}.{quotes}"
 
 
 def seed_for(seed: int, *names: str) -> int:

@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from stages.core import params
 from stages.core.errors import ModelError, PipelineError, did_you_mean
 from stages.core.params import Params
-from stages.core.settings import read_yaml
+from stages.core.settings import parse_yaml, read_yaml
 from stages.datasets import hospitals
 from stages.labels import taxonomy
 from stages.models import composites, networks
@@ -206,7 +204,7 @@ def change(content: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
                 raise ModelError(f"{setting!r} adds what is there; leave the + away.")
         else:
             _inside(place, last, setting)
-        place[last] = yaml.safe_load(text)
+        place[last] = parse_yaml(text)
     return content
 
 

@@ -80,7 +80,7 @@ def test_a_missing_file_says_where_to_stand(tmp_path, monkeypatch):
 def test_broken_yaml_names_the_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text("seed: 1\nsplit: [\n", encoding="utf-8")
-    with pytest.raises(ParamsError, match=r"params.yaml is not YAML: .*line 3.*Mend that line"):
+    with pytest.raises(ParamsError, match=r"params.yaml is not YAML, line 3: .*Mend that line"):
         load("seed")
 
 
