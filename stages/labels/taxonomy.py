@@ -16,6 +16,7 @@ from typing import Literal
 import pandas as pd
 
 from stages.core.errors import MAX_NAMED, HospitalError, did_you_mean
+from stages.core.texts import read_csv
 
 LABELS_FOLDER = Path("data/labels")
 TAXONOMIES_FILE = Path("data/taxonomies.csv")
@@ -380,23 +381,20 @@ def _quote(lines: list[str], limit: int | None = MAX_NAMED) -> str:
 def _parse_rows(
     where: str, text: str, columns: tuple[str, ...]
 ) -> list[tuple[int, dict[str, str]]]:
-    """Read a CSV table that people edit; return line number and cells of each line, stripped."""
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = [cell.strip() for cell in next(reader, [])]
+    """Read a CSV table that people edit; return line number and cells of each line, cleaned."""
+    lines = iter(read_csv(where, text))
+    number, header = next(lines, (1, []))
     if header != list(columns):
         raise HospitalError(
-            f"{where}, line 1: the columns are {','.join(header) or 'none'}; "
+            f"{where}, line {number}: the columns are {','.join(header) or 'none'}; "
             f"they must be {','.join(columns)}, with commas between them."
         )
     rows = []
-    for cells in reader:
-        if not any(cell.strip() for cell in cells):
-            continue
+    for number, cells in lines:
         if len(cells) != len(columns):
             raise HospitalError(
-                f"{where}, line {reader.line_num}: has {len(cells)} cells, not {len(columns)}. "
+                f"{where}, line {number}: has {len(cells)} cells, not {len(columns)}. "
                 'Put a cell that holds a comma into double quotes, as in "Lymphocyte, variant".'
             )
-        stripped = (cell.strip() for cell in cells)
-        rows.append((reader.line_num, dict(zip(columns, stripped, strict=True))))
+        rows.append((number, dict(zip(columns, cells, strict=True))))
     return rows

@@ -1,15 +1,15 @@
 """Label maps and taxonomies: nothing unknown, twice or lost passes without a line that mends it."""
 
-import csv
-import io
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stages.core.errors import HospitalError
+from stages.core.texts import clean
 from stages.labels import taxonomy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -378,11 +378,38 @@ def test_harmonising_does_not_depend_on_order(values):
     )
 
 
-@given(st.text(min_size=1).filter(lambda text: text.strip()))
-def test_a_suggested_line_can_be_read_back(label):
-    """Whatever a label holds (commas, quotes, line ends), its line is one row of a map."""
-    line = taxonomy.suggest_line(label, ["monocyte"])
-    (row,) = csv.reader(io.StringIO(line, newline=""))
-    assert row[0] == label
-    assert len(row) == 5
-    assert bool(row[1]) != bool(row[2])
+@given(st.text(min_size=1).filter(clean))
+@example("monocytes ")
+@example("\u00c9rythroblastes")
+@example("E\u0301rythroblastes")
+@example('sa"y, "q"')
+@example("# no note")
+def test_the_line_that_a_message_suggests_helps(folder):
+    """Whatever a folder is called: its label, the message as shown, the line added, no error."""
+    published = pd.Series([clean(folder)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        with pytest.raises(HospitalError, match="has no line for 1 published label") as fault:
+            taxonomy.to_cell_type("clinic", published, taxonomy.parse_label_map("m", HEADER))
+        shown = " ".join(str(fault.value).split())  # as a stage prints it
+        line = shown.split("Add '", 1)[1].rsplit("', with the right cell type", 1)[0]
+        for written in (line, unicodedata.normalize("NFD", line)):
+            label_map = taxonomy.parse_label_map("m", f"{HEADER}{written}\n")
+            assert taxonomy.count_unmapped(published, label_map) == {}
+            assert bool(label_map["cell_type"][0]) != bool(label_map["reason"][0])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('"Smudge,monocyte,,,', "line 5: a quote opens a cell and nothing closes it"),
+        ('"Smudge,monocyte,,,\nMono,"monocyte",,,', "line 5: a quote closes before its cell ends"),
+        ('"Sm,monocyte,,,\nMono,monocyte,,,us",,,,', "line 5: a quoted cell goes on to line 6"),
+        ("Neutrophil\u00a0,monocyte,,,", "line 5: the published label 'Neutrophil' stands"),
+    ],
+)
+def test_a_label_map_is_read_strictly(write, line, message):
+    """Lines are not swallowed by a quote, and labels that look the same are the same."""
+    write(MAP + line + "\n")
+    with pytest.raises(HospitalError, match=rf"data/labels/clinic.csv, {message}"):
+        taxonomy.read_label_map("clinic")
