@@ -33,6 +33,7 @@ def main(hospital: str) -> None:
         paths = [member.path for member in listed]
         reader = path_facts.PathReader(layout, _read_tables(layout, members))
         heaps = filtering.sort_members(hospital, paths, layout, reader)
+        joined = path_facts.join_tables(hospital, reader, [one.path for one in heaps.candidates])
         candidates = [members[one.path] for one in heaps.candidates]
         findings = show_progress(
             map_ordered(partial(examine, rule=rule), candidates),
@@ -51,7 +52,7 @@ def main(hospital: str) -> None:
     with REJECTED.writer(hospital) as append:
         append([{"hospital": hospital, **vars(one)} for one in rejected])
     metrics = filtering.count(len(paths), pictures, rejected, len(heaps.auxiliary))
-    write_metrics("filter", metrics, hospital)
+    write_metrics("filter", {**metrics, "tables": joined}, hospital)
     log.info("filter: %s %s", hospital, filtering.summarise(metrics))
 
 

@@ -1,13 +1,16 @@
 """data/hospitals.yaml: where a hospital's archives come from, and the rules of its paths."""
 
 import re
+import unicodedata
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from stages.core.errors import HospitalError, did_you_mean
 from stages.core.settings import Group, explain, read_yaml
+from stages.core.texts import clean
 
 HOSPITALS_FILE = Path("data/hospitals.yaml")
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
@@ -15,6 +18,7 @@ CLASS_FOLDERS = r"(?:[^/]+/)*(?P<label>[^/]+)/[^/]+\.(?i:jpe?g|png|bmp|tiff?)"
 FACTS_IN_PATHS = (
     "label", "patient", "slide", "field", "diagnosis", "official_part", "expert_1", "expert_2",
 )  # fmt: skip
+Text = Annotated[str, AfterValidator(clean)]  # compared with what paths and tables say
 SIZE = r"^\d+(-\d+)?x\d+(-\d+)?$"  # width x height in px, each a number or a range
 
 
@@ -36,9 +40,9 @@ class FactTable(Group):
     """
 
     member: str
-    key: str
+    key: Text
     match: str
-    columns: dict[str, str]
+    columns: dict[str, Text]
 
 
 class Layout(Group):
@@ -54,9 +58,9 @@ class Layout(Group):
     image: str = CLASS_FOLDERS
     mask: str | None = None
     tables: list[FactTable] = []
-    constants: dict[str, str] = {}
+    constants: dict[str, Text] = {}
     sizes: list[Annotated[str, Field(pattern=SIZE)]] = []
-    official_parts: dict[str, Literal["train", "valid", "test"]] = {}
+    official_parts: dict[Text, Literal["train", "valid", "test"]] = {}
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
@@ -64,9 +68,13 @@ class Layout(Group):
         if self.mask is not None and "of" not in _groups("mask", self.mask):
             raise ValueError("mask needs a group (?P<of>...): the picture's path without ending")
         for rule in self.tables:
-            _groups("tables, member", rule.member)
+            _require_used("tables, member", rule.member, [])
             if rule.match not in groups:
-                raise ValueError(f"tables, match: {rule.match!r} is no group of image")
+                hint = did_you_mean(rule.match, groups)
+                raise ValueError(f"tables, match: {rule.match!r} is no group of image.{hint}")
+        joining = [rule.match for rule in self.tables]
+        _require_used("image", self.image, [*FACTS_IN_PATHS, *joining])
+        _require_used("mask", self.mask or "", ["of"])
         for name in [*self.constants, *(fact for rule in self.tables for fact in rule.columns)]:
             if name not in FACTS_IN_PATHS:
                 hint = did_you_mean(name, FACTS_IN_PATHS)
@@ -121,12 +129,25 @@ def load(name: str) -> Hospital:
 
 
 def compile_ending(pattern: str) -> re.Pattern[str]:
-    """Compile a pattern so that it matches the end of a path, from the start of a folder."""
-    return re.compile(rf"(?:^|/)(?P<whole>{pattern})\Z")
+    """Compile a pattern so that it matches the end of a path, from the start of a folder.
+
+    It matches composed Unicode (NFC), which editors write; a path must be composed first.
+    """
+    return re.compile(rf"(?:^|/)(?P<whole>{unicodedata.normalize('NFC', pattern)})\Z")
 
 
 def _groups(key: str, pattern: str) -> set[str]:
     try:
-        return set(compile_ending(pattern).groupindex)
+        return set(compile_ending(pattern).groupindex) - {"whole"}
     except re.error as error:
         raise ValueError(f"{key}: {pattern!r} is no regular expression: {error}") from None
+
+
+def _require_used(key: str, pattern: str, used: Collection[str]) -> None:
+    """Refuse a group that nothing uses: it is misspelt, and a fact would be lost in silence."""
+    for name in sorted(_groups(key, pattern) - set(used)):
+        if f"(?P={name})" not in pattern and f"(?({name})" not in pattern:
+            raise ValueError(
+                f"{key}: nothing uses the group {name!r}.{did_you_mean(name, used)} "
+                f"Known: {', '.join(used) or 'none'}"
+            )

@@ -97,3 +97,55 @@ def test_a_hospital_needs_a_source():
     """A block without archives, folder or simulation cannot be fetched."""
     with pytest.raises(ValueError, match="exactly one of"):
         Hospital(title="t", licence="l", citation="c")
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        (
+            {"image": r"(?P<label>[^/]+)/(?P<patients>P\d+)_\d+\.jpg"},
+            r"image: nothing uses the group 'patients'. Did you mean 'patient'\?",
+        ),
+        (
+            {"image": r"(?P<slid>\d)/(?P<label>[^/]+)/\d+\.jpg"},
+            r"image: nothing uses the group 'slid'. Did you mean 'slide'\?",
+        ),
+        (
+            {"mask": r"(?P<of>.+)_(?P<label>mask)\.png"},
+            "mask: nothing uses the group 'label'.* Known: of",
+        ),
+        (
+            {
+                "image": r"(?P<label>[^/]+)/(?P<number>\d+)\.jpg",
+                "tables": [
+                    {
+                        "member": r"(?P<patient>\d+)\.csv", "key": "k", "match": "number",
+                        "columns": {"patient": "p"},
+                    }
+                ],
+            },
+            "tables, member: nothing uses the group 'patient'",
+        ),
+        (
+            {
+                "image": r"(?P<label>[^/]+)/(?P<number>\d+)\.jpg",
+                "tables": [
+                    {"member": "t", "key": "k", "match": "nummer", "columns": {"patient": "p"}}
+                ],
+            },
+            r"tables, match: 'nummer' is no group of image. Did you mean 'number'\?",
+        ),
+    ],
+)  # fmt: skip
+def test_a_group_that_nothing_uses_is_refused(layout, message):
+    """A misspelt patient would leave each picture a group of its own."""
+    with pytest.raises(ValueError, match=message):
+        Hospital.model_validate(BLOCK | {"layout": layout})
+
+
+def test_a_group_may_be_used_inside_of_its_pattern():
+    """A back reference and a condition are uses."""
+    again = r"(?P<day>\d+)/(?P<label>[^/]+)/(?P=day)_\d+\.jpg"
+    given = r"(?P<open>\()?(?P<label>[^/]+)(?(open)\)|)/[^/]+\.jpg"
+    for image in (again, given):
+        assert Hospital.model_validate(BLOCK | {"layout": {"image": image}})

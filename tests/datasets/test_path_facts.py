@@ -1,10 +1,13 @@
 """Facts of a picture out of its path and tables: every published layout, and odd ones."""
 
+import unicodedata
 import zipfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
 
 from stages.core.errors import HospitalError
@@ -297,6 +300,162 @@ def test_tables_are_read_as_people_write_them():
     facts = reader.read("Patient_00/Signed slides/Monocyte/MO_1.jpg")
     assert (facts.diagnosis, facts.official_part) == ("APL", None)
     assert reader.read("Patient_01/Signed slides/Monocyte/MO_1.jpg").diagnosis is None
+
+
+PATIENTS = FactTable(
+    member=r"patients\.csv", key="image", match="number", columns={"patient": "patient"}
+)
+NUMBERED = Layout(
+    image=r"(?P<label>[^/]+)/(?:IMG_)?(?P<number>[^/]+)\.jpg",
+    tables=[PATIENTS],
+)
+
+
+def joined(table, paths, layout=NUMBERED):
+    """What a table of patients tells of some pictures."""
+    reader = PathReader(layout, {"patients.csv": table.encode()})
+    return path_facts.join_tables("porto", reader, paths), reader
+
+
+def counts(n_images, n_matched, n_patient):
+    found = {"n_images": n_images, "n_matched": n_matched, "n_patient": n_patient}
+    return {"patients.csv by image": found}
+
+
+def pictures(*numbers):
+    return [f"monocytes/{number}.jpg" for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("keys", "numbers"),
+    [
+        (["1.0", "2.0", "10.00"], ["1", "02", "10"]),
+        (["1", "2", "10"], ["0001", "2.0", "10"]),
+        (["\u00e9a", "b\u00a0c", "d"], ["e\u0301a", "b  c", " d "]),
+        (["1.5", "1e3", "x.0"], ["1.5", "1e3", "x.0"]),
+    ],
+)
+def test_a_key_is_met_however_a_spreadsheet_wrote_it(keys, numbers):
+    """Whole numbers as 12, 012 or 12.0, accents in either form, blanks of any kind."""
+    rows = "".join(f"{key},P{n}\n" for n, key in enumerate(keys))
+    found, reader = joined("image,patient\n" + rows, pictures(*numbers))
+    assert found == counts(3, 3, 3)
+    told = [reader.read(path).patient for path in pictures(*numbers)]
+    assert told == ["P0", "P1", "P2"]
+
+
+@given(
+    st.lists(st.integers(0, 30), unique=True, min_size=1),
+    st.lists(st.integers(0, 30), unique=True, min_size=1),
+)
+def test_every_picture_is_counted_with_each_table(in_table, on_disk):
+    """Matched and not matched are all; none matched stops, and so do patients of a minority."""
+    table = "image,patient\n" + "".join(f"{n}.0,P{n}\n" for n in in_table)
+    both = len(set(in_table) & set(on_disk))
+    if 2 * both < len(on_disk):
+        with pytest.raises(HospitalError, match=r"patients\.csv"):
+            joined(table, pictures(*on_disk))
+        return
+    found, _ = joined(table, pictures(*on_disk))
+    assert found == counts(len(on_disk), both, both)
+
+
+def test_a_table_that_meets_no_picture_shows_a_key_of_each_side():
+    """The way out is seen at once: one has an ending, the other not."""
+    table = "image,patient\nIMG_1.jpg,P1\nIMG_2.jpg,P1\n"
+    told = (
+        r"porto: table patients.csv meets none of the 2 pictures. Its image is 'IMG_1.jpg', "
+        r"'IMG_2.jpg'; the number of monocytes/1.jpg is '1'. Correct key or match .*hospitals.yaml"
+    )
+    with pytest.raises(HospitalError, match=told):
+        joined(table, pictures(1, 2))
+    with pytest.raises(HospitalError, match=r"Its image is nothing; the number of"):
+        joined("image,patient\n,P1\n", pictures(1, 2))
+
+
+def test_a_table_whose_patients_are_empty_stops():
+    """Every key is met and no patient told: the column is the wrong one."""
+    with pytest.raises(HospitalError, match=r"patients.csv tells the patient of 0 of the 2"):
+        joined("image,patient\n1,\n2,\n", pictures(1, 2))
+    with pytest.raises(HospitalError, match=r"patient of 1 of the 3 pictures.*2.jpg.*3.jpg"):
+        joined("image,patient\n1,P1\n2,\n", pictures(1, 2, 3))
+
+
+def test_pictures_that_a_table_lacks_are_named(caplog):
+    """Half may be missing; each is counted, and a first few are shown."""
+    found, _ = joined("image,patient\n1,P1\n2,P1\n9,P1\n", pictures(1, 2, 3))
+    assert found == counts(3, 2, 2)
+    assert "patients.csv meets 2 of 3 pictures (patient 2), not monocytes/3.jpg" in caplog.text
+
+
+def test_other_facts_may_be_told_of_a_few():
+    """Second opinions exist of some pictures only; patients are what groups are made of."""
+    rule = PATIENTS.model_copy(update={"columns": {"expert_1": "patient"}})
+    layout = NUMBERED.model_copy(update={"tables": [rule]})
+    found, _ = joined("image,patient\n1,MYB\n", pictures(*range(30)), layout)
+    assert found["patients.csv by image"] == {"n_images": 30, "n_matched": 1, "n_expert_1": 1}
+    with pytest.raises(HospitalError, match=r"tells the expert_1 of 0 of the 30 pictures"):
+        joined("image,patient\n1,\n", pictures(*range(30)), layout)
+
+
+def test_a_fact_that_no_path_tells_is_warned_of(caplog):
+    """An optional group that never matches leaves every picture without patient."""
+    layout = Layout(image=r"(?:(?P<patient>p\d+)/)?(?P<label>[^/]+)/[^/]+\.jpg")
+    reader = PathReader(layout, {})
+    assert path_facts.join_tables("porto", reader, ["P1/monocytes/1.jpg"]) == {}
+    assert "layout.image of porto names patient, and no path tells it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('image,patient\n1,"P1\n2,P1\n', "line 2: a quote opens a cell"),
+        ('image,patient\n1,P1\n2,"P2\n3,P3"\n', "line 3: a quoted cell goes on to line 4"),
+        ("image,patient\n1,Doe, J.\n", "line 2: has 3 cells, the header 2"),
+        ("image,patient,patient\n1,P1,P2\n", "line 1: the column patient stands twice"),
+        ("image,patient\n1,P1\n1.0,P2\n", "line 3: image '1' has other values than in a line"),
+    ],
+)
+def test_a_table_is_read_strictly(table, message):
+    """What would shift, lose or choose between values stops with its line."""
+    with pytest.raises(HospitalError, match=rf"patients\.csv, {message}"):
+        PathReader(NUMBERED, {"patients.csv": table.encode()})
+
+
+def test_two_lines_of_one_key_may_say_the_same():
+    _, reader = joined("image,patient,,\n1,P1,,\n1.0,P1\n2,P2,,,,\n", pictures(1, 2))
+    assert [reader.read(path).patient for path in pictures(1, 2)] == ["P1", "P2"]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_text_of_disk_and_of_people_meets_in_either_form(form):
+    """Pattern, folder, column, constant and part: each may be written decomposed, as on macOS."""
+
+    def write(text):
+        return unicodedata.normalize(form, text)
+
+    layout = Layout(
+        image=write(r"(?P<label>Éry[^/]+)/(?P<official_part>[^/]+)/(?P<number>\d+)\.jpg"),
+        mask=write(r"Masqué/(?P<of>.+)\.png"),
+        constants={"diagnosis": write(" é  x")},
+        official_parts={write("Entraîné"): "train"},
+        tables=[
+            FactTable(
+                member=write(r"tablé\.csv"), key=write("numéro"), match="number",
+                columns={"patient": write("identité ")},
+            )
+        ],
+    )  # fmt: skip
+    for other in ("NFC", "NFD"):
+        table = unicodedata.normalize(other, "numéro , identité\n1,P\u00a0é\n").encode()
+        reader = PathReader(layout, {unicodedata.normalize(other, "tablé.csv"): table})
+        path = unicodedata.normalize(other, "Érythroblastes /Entraîné/1.jpg")
+        facts = reader.read(path)
+        assert facts.image_path == "Érythroblastes /Entraîné/1.jpg"
+        assert (facts.label, facts.patient, facts.diagnosis) == ("Érythroblastes", "P é", "é x")
+        assert layout.official_parts[facts.official_part] == "train"
+        mask = unicodedata.normalize(other, "Masqué/Érythroblastes /Entraîné/1.png")
+        assert reader.mask_of(mask) == facts.image_path.removesuffix(".jpg")
 
 
 @on_real_images

@@ -175,6 +175,21 @@ def test_masks_and_tables_are_no_pictures() -> None:
     assert (metrics["n_auxiliary"], metrics["n_masks"], metrics["n_members"]) == (2, 1, 4)
 
 
+def test_a_table_is_counted_and_never_leaves_patients_out_in_silence() -> None:
+    """How many pictures it meets stands in the metrics; none is an end before any is decoded."""
+    table = {"member": "t.csv", "key": "n", "match": "n", "columns": {"patient": "p"}}
+    declare(image=r"(?P<label>[AB])/(?P<n>\d+)\.jpg", tables=[table])
+    files = {f"A/{n}.jpg": encode(cell(n)) for n in range(3)}
+    pack(files | {"t.csv": b"n,p\n0.0,P1\n1.0,P2\n"})
+    filter_stage.main("h")
+    metrics = json.loads(Path("metrics/filter/h.json").read_text())
+    assert metrics["tables"] == {"t.csv by n": {"n_images": 3, "n_matched": 2, "n_patient": 2}}
+    assert IMAGES.read("h")["patient"].fillna("-").tolist() == ["P1", "P2", "-"]
+    pack(dict.fromkeys(files, b"") | {"t.csv": b"n,p\nx0,P1\nx1,P2\n"})
+    with pytest.raises(HospitalError, match=r"h: table t.csv meets none of the 3 pictures"):
+        filter_stage.main("h")
+
+
 def test_a_broken_mask_or_table_is_named(caplog) -> None:
     """A mask that does not open is left out, and told; a table that does not stops the stage."""
     table = {"member": r"ids\.csv", "key": "id", "match": "number", "columns": {"label": "class"}}
