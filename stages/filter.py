@@ -33,7 +33,9 @@ def main(hospital: str) -> None:
         paths = [member.path for member in listed]
         reader = path_facts.PathReader(layout, _read_tables(layout, members))
         heaps = filtering.sort_members(hospital, paths, layout, reader)
-        joined = path_facts.join_tables(hospital, reader, [one.path for one in heaps.candidates])
+        of_pictures = [one.path for one in heaps.candidates]
+        path_facts.warn_of_lost_groups(hospital, layout, reader, of_pictures)
+        joined = path_facts.join_tables(hospital, reader, of_pictures)
         candidates = [members[one.path] for one in heaps.candidates]
         findings = show_progress(
             map_ordered(partial(examine, rule=rule), candidates),

@@ -32,6 +32,7 @@ def main() -> None:
     for hospital in sorted(rule.hospitals):
         pictures = IMAGES.read(hospital, COLUMNS)
         rejected = REJECTED.read(hospital, ["published_label", "patient", "slide", "pixel_sha256"])
+        taxonomy.require_class_folders(hospital, pictures["image_id"], pictures["published_label"])
         label_map = taxonomy.read_label_map(hospital, pictures["published_label"].dropna())
         observed = harmonising.count_labels(
             pictures["published_label"], rejected["published_label"]

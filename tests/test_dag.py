@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.repo import Repo
+from dvc.repo.reproduce import plan_repro
 from dvc.utils.serialize import modify_yaml
 
 from tests.dependencies import ROOT, closure, imported_modules, parse, rewrite, stage_names
@@ -315,3 +317,15 @@ def test_an_override_changes_the_lines_of_its_own_key(tmp_path, path, value):
 @pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml"])
 def test_lines_fit_a_screen(name):
     assert max(map(len, (ROOT / name).read_text(encoding="utf-8").splitlines())) <= 100
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of a library of DVC
+def test_labels_are_looked_at_before_minutes_of_measuring():
+    """DVC goes by the order in dvc.yaml: maps, classes and shares are checked once names are known.
+
+    A label without a line was found after quality and features only, many minutes later.
+    """
+    with Repo(str(ROOT)) as repo:
+        order = [stage.addressing.partition("@")[0] for stage in plan_repro(repo.index.graph)]
+    assert list(dict.fromkeys(order)) == stage_names()
+    assert order.index("split") < order.index("quality")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from stages.core.errors import HospitalError, name_some, say_counts
 from stages.core.texts import clean, read_csv
 from stages.datasets.hospitals import (
+    CLASS_FOLDERS,
     FACTS_IN_PATHS,
     HOSPITALS_FILE,
     FactTable,
@@ -154,15 +155,31 @@ def join_tables(
         own, and a patient in train and in test.
     """
     facts = {path: one for path in paths if (one := reader.read(path)) is not None}
-    for name in GROUPING:
-        lacking = [path for path, one in facts.items() if not getattr(one, name)]
-        if name in reader.named and len(lacking) == len(facts) > 0:
-            log.warning("filter: layout.image of %s names %s, and no path tells it", hospital, name)
     return {
         f"{table.name} by {table.rule.key}": _join(hospital, table, reader, facts)
         for table in reader.tables
         if facts
     }
+
+
+def warn_of_lost_groups(
+    hospital: str, layout: Layout, reader: PathReader, paths: Sequence[str]
+) -> None:
+    """Warn where folders may be patients or slides that no rule of the layout reads.
+
+    Parameters and `paths` are those of `join_tables`.
+    """
+    facts = [one for one in map(reader.read, paths) if one is not None]
+    for name in GROUPING:
+        if facts and name in reader.named and not any(getattr(one, name) for one in facts):
+            log.warning("filter: layout.image of %s names %s, and no path tells it", hospital, name)
+    above = sorted({one.image_path.rpartition("/")[0].rpartition("/")[0] for one in facts})
+    if layout.image == CLASS_FOLDERS and len(above) > 1:
+        log.warning(
+            "filter: class folders of %s lie in %d others (%s). If these are patients or slides, "
+            "say so: layout.image, in data/README.md",
+            hospital, len(above), name_some([folder or "the top" for folder in above]),
+        )  # fmt: skip
 
 
 def _join(

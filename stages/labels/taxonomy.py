@@ -15,8 +15,9 @@ from typing import Literal
 
 import pandas as pd
 
-from stages.core.errors import MAX_NAMED, HospitalError, did_you_mean
-from stages.core.texts import read_csv
+from stages.core.errors import MAX_NAMED, HospitalError, did_you_mean, name_some
+from stages.core.store import project_root
+from stages.core.texts import clean, read_csv
 
 LABELS_FOLDER = Path("data/labels")
 TAXONOMIES_FILE = Path("data/taxonomies.csv")
@@ -89,6 +90,11 @@ def read_label_map(hospital: str, seen: Iterable[str] = ()) -> pd.DataFrame:
     """
     path = map_path(hospital)
     if not path.is_file():
+        if (project_root() / path).is_file():
+            raise HospitalError(
+                f"{path} is in your project and not in Git, and a queued experiment has only what "
+                f"Git knows. Run 'git add {path}' and start it again."
+            )
         known = read_taxonomy(VOCABULARY).class_of
         lines = [suggest_line(label, known) for label in sorted(set(seen))] or [
             "Neutrophil,neutrophil,,,who says so"
@@ -96,7 +102,6 @@ def read_label_map(hospital: str, seen: Iterable[str] = ()) -> pd.DataFrame:
         raise HospitalError(
             f"{path} is missing: nobody has said what the labels of {hospital!r} mean. Write it, "
             f"one line for each published label: {_quote([','.join(LABEL_COLUMNS), *lines], None)}."
-            " If it is there already: a queued experiment has only what Git knows; 'git add' it."
         )
     return parse_label_map(str(path), read_text(path))
 
@@ -213,6 +218,58 @@ def to_cell_type(
     return look_up(published, label_map)
 
 
+def require_class_folders(
+    hospital: str, image_ids: "pd.Series[str]", published: "pd.Series[str]"
+) -> None:
+    """Stop where labels seem to be read from folders of patients, below those of the classes.
+
+    Parameters
+    ----------
+    hospital : str
+        For messages.
+    image_ids, published : pandas.Series of str, shape (n_images,)
+        Published labels may be missing.
+
+    Raises
+    ------
+    HospitalError
+        A label that neither the map nor the vocabulary knows is the folder right above a picture,
+        and pictures lie so below several folders. The message holds the layout to write: a line
+        of the map for such a label would drop a patient.
+    """
+    known = read_taxonomy(VOCABULARY).class_of
+    mapped = (
+        set(read_label_map(hospital)["published_label"]) if map_path(hospital).is_file() else set()
+    )
+    strange = {
+        label
+        for label in published.dropna().unique()
+        if label not in mapped and not _nearest(label, known)
+    }
+    folders = {
+        image_id: parts
+        for image_id, label in zip(image_ids, published, strict=True)
+        if label in strange
+        and len(parts := [clean(part) for part in image_id.split("/")[1:-1]]) > 1
+        and parts[-1] == label
+    }
+    if len({tuple(parts[:-1]) for parts in folders.values()}) < 2:
+        return
+    example = min(folders)
+    parts = folders[example]
+    classes = [name in mapped or bool(_nearest(name, known)) for name in parts]
+    place = classes.index(True) if any(classes) else len(parts) - 2
+    n_below = len(parts) - 1 - place
+    below = ["(?P<patient>[^/]+)/", "(?P<slide>[^/]+)/", *["[^/]+/"] * n_below][:n_below]
+    raise HospitalError(
+        f"{hospital}: no cell type is called {name_some(sorted(map(repr, strange)))}. A label is "
+        f"the folder right above a picture, as in {example}. If {parts[place]!r} is the class and "
+        f"{parts[place + 1]!r} a patient, write into the block of {hospital} in "
+        f"data/hospitals.yaml layout.image: '(?P<label>[^/]+)/{''.join(below)}[^/]+\\.\\w+'. If "
+        f"{parts[-1]!r} is a class, say in {map_path(hospital)} which cell type it is."
+    )
+
+
 def look_up(published: "pd.Series[str]", label_map: pd.DataFrame) -> "pd.Series[str]":
     """Give each published label its cell type as `to_cell_type`; missing where it has no line."""
     mapped = dict(zip(label_map["published_label"], label_map["cell_type"], strict=True))
@@ -318,12 +375,17 @@ def read_text(path: Path) -> str:
 
 def suggest_line(published_label: str, known: Iterable[str]) -> str:
     """Return the line of a label map for a label, with the cell type whose name is nearest."""
-    plain = "_".join(published_label.lower().replace("-", " ").replace("_", " ").split())
-    near = difflib.get_close_matches(plain, sorted(known), n=1, cutoff=0.8)
+    near = _nearest(published_label, known)
     row = [published_label, *(near or [""]), "" if near else "no cell type of ours", "", ""]
     text = io.StringIO()
     csv.writer(text).writerow(row)
     return text.getvalue().removesuffix("\r\n")
+
+
+def _nearest(published_label: str, known: Iterable[str]) -> list[str]:
+    """Return the cell type whose name is nearest to a label, or nothing where none is near."""
+    plain = "_".join(published_label.lower().replace("-", " ").replace("_", " ").split())
+    return difflib.get_close_matches(plain, sorted(known), n=1, cutoff=0.8)
 
 
 def _map(values: "pd.Series[str]", mapped: Mapping[str, str], name: str) -> "pd.Series[str]":

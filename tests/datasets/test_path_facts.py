@@ -398,12 +398,28 @@ def test_other_facts_may_be_told_of_a_few():
         joined("image,patient\n1,\n", pictures(*range(30)), layout)
 
 
-def test_a_fact_that_no_path_tells_is_warned_of(caplog):
-    """An optional group that never matches leaves every picture without patient."""
-    layout = Layout(image=r"(?:(?P<patient>p\d+)/)?(?P<label>[^/]+)/[^/]+\.jpg")
-    reader = PathReader(layout, {})
-    assert path_facts.join_tables("porto", reader, ["P1/monocytes/1.jpg"]) == {}
-    assert "layout.image of porto names patient, and no path tells it" in caplog.text
+@pytest.mark.parametrize(
+    ("layout", "paths", "told"),
+    [
+        (
+            Layout(image=r"(?:(?P<patient>p\d+)/)?(?P<label>[^/]+)/[^/]+\.jpg"),
+            ["P1/monocytes/1.jpg"],
+            "layout.image of porto names patient, and no path tells it",
+        ),
+        (
+            Layout(),
+            ["P1/monocytes/1.jpg", "P2/monocytes/1.jpg"],
+            "class folders of porto lie in 2 others (P1, P2)",
+        ),
+        (Layout(), ["x/monocytes/1.jpg", "x/neutrophils/1.jpg"], None),
+        (Layout(), ["monocytes/1.jpg", "neutrophils/1.jpg"], None),
+        (Layout(image=r"(?P<slide>\d)/(?P<label>a)/\d\.jpg"), ["1/a/1.jpg", "2/a/1.jpg"], None),
+    ],
+)
+def test_patients_that_the_layout_loses_are_warned_of(layout, paths, told, caplog):
+    """An optional group that never matches, and folders above the classes that nothing names."""
+    path_facts.warn_of_lost_groups("porto", layout, PathReader(layout, {}), paths)
+    assert told in caplog.text if told else not caplog.text
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from stages import filter as filter_stage
 from stages import harmonise
 from stages.core.errors import HospitalError, ParamsError, TableError
 from stages.core.tables import IMAGES, LABELS, REJECTED
+from stages.datasets import path_facts
+from stages.datasets.hospitals import Layout
 from tests.stages.cohort import (
     CODES,
     picture_rows,
@@ -40,6 +42,75 @@ def test_in_is_kept_plus_dropped():
     assert len(labels) == 3 * 72 == metrics["n_kept"] + metrics["n_dropped"]
     assert metrics["by_hospital"]["b"]["n_by_drop_reason"] == {"blurred by scanner": 24}
     assert metrics["classes"] == ["lymphocyte", "monocyte", "segmented_neutrophil"]
+
+
+@pytest.mark.parametrize("has_map", [True, False])
+@pytest.mark.parametrize(
+    ("paths", "image"),
+    [
+        (
+            ["lymphocytes/P01/1.jpg", "lymphocytes/P02/2.jpg", "monocytes/P01/3.jpg"],
+            r"(?P<label>[^/]+)/(?P<patient>[^/]+)/[^/]+\.\w+",
+        ),
+        (
+            ["x/Lymphocyte/P01/a/1.jpg", "x/Lymphocyte/P02/b/2.jpg", "x/Monocyte/P02/a/3.jpg"],
+            r"(?P<label>[^/]+)/(?P<patient>[^/]+)/(?P<slide>[^/]+)/[^/]+\.\w+",
+        ),
+        (
+            ["limfosit/7/1.jpg", "limfosit/8/2.jpg", "monosit/7/3.jpg"],
+            r"(?P<label>[^/]+)/(?P<patient>[^/]+)/[^/]+\.\w+",
+        ),
+    ],
+)
+def test_folders_of_patients_below_classes_are_not_dropped(paths, image, has_map):
+    """The layout to write comes before lines for the map, and no line drops a patient."""
+    if not has_map:
+        Path("data/labels/b.csv").unlink()
+    write_pictures(pictures_at("b", paths))
+    with pytest.raises(HospitalError, match=r"folder right above a picture") as fault:
+        harmonise.main()
+    advised = str(fault.value).split("layout.image: '")[1].split("'")[0]
+    assert advised == image
+    assert "no cell type of ours" not in str(fault.value)
+    reader = path_facts.PathReader(Layout(image=advised), {})
+    told = [reader.read(path) for path in paths]
+    assert [one.label for one in told] == [path.removeprefix("x/").split("/")[0] for path in paths]
+    assert all(one.patient for one in told)
+
+
+@pytest.mark.parametrize("paths", [["day1/Zz/1.jpg", "day1/Zz/2.jpg"], ["Zz/1.jpg", "LY/2.jpg"]])
+def test_a_class_folder_is_no_patient(paths):
+    """Below one folder for all, or below none, a strange folder is a class without a line."""
+    write_pictures(pictures_at("b", paths))
+    with pytest.raises(HospitalError, match=r"no line for 1.*'Zz,,no cell type") as fault:
+        harmonise.main()
+    assert "layout.image" not in str(fault.value)
+
+
+def pictures_at(hospital, paths):
+    """Rows of pictures whose labels are the folders right above them."""
+    rows = picture_rows(hospital).head(len(paths)).copy()
+    rows["path"] = paths
+    rows["image_id"] = rows["twin_group"] = [f"{hospital}/{path}" for path in paths]
+    rows["published_label"] = [path.split("/")[-2] for path in paths]
+    return rows
+
+
+def test_a_map_that_git_does_not_know_is_told_in_a_queued_experiment(monkeypatch):
+    """The copy that DVC makes lacks it, the project has it: the way out is git add."""
+    project = Path.cwd()
+    copy = project / ".dvc/tmp/exps/standalone/x1"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    write_project(copy)
+    write_pictures(pd.concat([picture_rows(name) for name in "abc"]))
+    Path("data/labels/b.csv").unlink()
+    told = r"b.csv is in your project and not in Git.*'git add data/labels/b.csv' and start"
+    with pytest.raises(HospitalError, match=told):
+        harmonise.main()
+    (project / "data/labels/b.csv").unlink()
+    with pytest.raises(HospitalError, match=r"b.csv is missing: nobody has said"):
+        harmonise.main()
 
 
 def test_a_patient_is_one_group_and_the_unit_says_so():
