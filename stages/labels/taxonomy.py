@@ -261,12 +261,13 @@ def require_class_folders(
     place = classes.index(True) if any(classes) else len(parts) - 2
     n_below = len(parts) - 1 - place
     below = ["(?P<patient>[^/]+)/", "(?P<slide>[^/]+)/", *["[^/]+/"] * n_below][:n_below]
+    image = f"(?P<label>[^/]+)/{''.join(below)}[^/]+\\.\\w+"
     raise HospitalError(
         f"{hospital}: no cell type is called {name_some(sorted(map(repr, strange)))}. A label is "
         f"the folder right above a picture, as in {example}. If {parts[place]!r} is the class and "
         f"{parts[place + 1]!r} a patient, write into the block of {hospital} in "
-        f"data/hospitals.yaml layout.image: '(?P<label>[^/]+)/{''.join(below)}[^/]+\\.\\w+'. If "
-        f"{parts[-1]!r} is a class, say in {map_path(hospital)} which cell type it is."
+        f"data/hospitals.yaml layout: {{image: '{image}'}}. If {parts[-1]!r} is a class, say in "
+        f"{map_path(hospital)} which cell type it is."
     )
 
 

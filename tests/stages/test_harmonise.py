@@ -11,6 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 from stages import filter as filter_stage
 from stages import harmonise
 from stages.core.errors import HospitalError, ParamsError, TableError
+from stages.core.settings import parse_yaml
 from stages.core.tables import IMAGES, LABELS, REJECTED
 from stages.datasets import path_facts
 from stages.datasets.hospitals import Layout
@@ -69,10 +70,10 @@ def test_folders_of_patients_below_classes_are_not_dropped(paths, image, has_map
     write_pictures(pictures_at("b", paths))
     with pytest.raises(HospitalError, match=r"folder right above a picture") as fault:
         harmonise.main()
-    advised = str(fault.value).split("layout.image: '")[1].split("'")[0]
-    assert advised == image
+    advised = str(fault.value).split("hospitals.yaml ")[1].split(". If")[0]
+    assert parse_yaml(advised) == {"layout": {"image": image}}
     assert "no cell type of ours" not in str(fault.value)
-    reader = path_facts.PathReader(Layout(image=advised), {})
+    reader = path_facts.PathReader(Layout(image=image), {})
     told = [reader.read(path) for path in paths]
     assert [one.label for one in told] == [path.removeprefix("x/").split("/")[0] for path in paths]
     assert all(one.patient for one in told)
@@ -84,7 +85,7 @@ def test_a_class_folder_is_no_patient(paths):
     write_pictures(pictures_at("b", paths))
     with pytest.raises(HospitalError, match=r"no line for 1.*'Zz,,no cell type") as fault:
         harmonise.main()
-    assert "layout.image" not in str(fault.value)
+    assert "layout" not in str(fault.value)
 
 
 def pictures_at(hospital, paths):
