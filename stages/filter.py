@@ -32,6 +32,7 @@ def main(hospital: str) -> None:
         members = {member.path: member for member in reversed(listed)}
         paths = [member.path for member in listed]
         reader = path_facts.PathReader(layout, _read_tables(layout, members))
+        path_facts.require_folders(hospital, layout, reader, paths)
         heaps = filtering.sort_members(hospital, paths, layout, reader)
         of_pictures = [one.path for one in heaps.candidates]
         path_facts.warn_of_lost_groups(hospital, layout, reader, of_pictures)

@@ -106,7 +106,7 @@ def run_stage(main: Callable[..., None], *arguments: str) -> None:
     given = sys.argv[1:]
     if len(given) != len(arguments):
         usage = " ".join(["python -m stages." + stage, *(name.upper() for name in arguments)])
-        _say(f"usage: {usage}")
+        _say(f"usage: {usage}" + " (a name without blanks)" * (len(given) > len(arguments)))
         sys.exit(2)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     label = ":".join([stage, *given])

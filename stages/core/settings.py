@@ -1,6 +1,7 @@
 """What all groups of settings share: kinds of values, YAML, faults told in one line, seeds."""
 
 import hashlib
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +12,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 
 from stages.core.errors import ParamsError, did_you_mean
+from stages.core.texts import clean
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+NAME = r"^[a-z][a-z0-9_]*$"
+Name = Annotated[str, Field(pattern=NAME)]
 
 
 class Group(BaseModel):
@@ -74,7 +77,8 @@ def _say_fault(error: Exception) -> str:
     if isinstance(error, MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}" if mark else ""
-        return f"{where}: {error.problem or error.context}"
+        # Of a key that stands twice, both values follow.
+        return f"{where}: {(error.problem or error.context).partition(' with value ')[0]}"
     return ": " + " ".join(str(error).split())
 
 
@@ -83,7 +87,9 @@ def explain(error: ValidationError, model: type[BaseModel], above: str = "") -> 
 
     The key starts with `above`, the place of the group in its file, where it is given.
     """
-    fault = error.errors()[0]
+    faults = error.errors()
+    # A misspelt key is also a missing one: the key that is there tells more.
+    fault = next((one for one in faults if one["type"] == "extra_forbidden"), faults[0])
     place = [str(part) for part in fault["loc"]]
     key = ".".join([above, *place] if above else place) or "top level"
     if fault["type"] == "extra_forbidden":
@@ -95,12 +101,21 @@ def explain(error: ValidationError, model: type[BaseModel], above: str = "") -> 
     if fault["type"] == "value_error":
         text = str(fault["msg"]).removeprefix("Value error, ")
         return f"{key}: {text}." if place or above else f"{text}."
+    if fault.get("ctx", {}).get("pattern") == NAME:
+        return f"{key}: {refuse_name(str(fault['input']))}"
     expected = str(fault["msg"])
     is_about_input = expected.startswith("Input ")
     expected = expected.removeprefix("Input ") if is_about_input else expected
     expected = f"it {expected}" if is_about_input else expected[0].lower() + expected[1:]
     quotes = " Put it into quotes." if fault["type"] == "string_type" else ""
     return f"{key}: got {fault['input']!r}; {expected}.{quotes}"
+
+
+def refuse_name(name: str) -> str:
+    """Say why a text is no `Name`, and one that is."""
+    near = re.sub(r"[^a-z0-9]+", "_", clean(name).lower()).strip("_")
+    near = near if re.match("[a-z]", near) else f"h{near}"
+    return f"got {name!r}; a name is small letters, digits and _, a letter first. Call it {near!r}."
 
 
 def seed_for(seed: int, *names: str) -> int:

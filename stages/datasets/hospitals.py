@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from stages.core.errors import HospitalError, did_you_mean
-from stages.core.settings import Group, explain, read_yaml
+from stages.core.settings import NAME, Group, explain, read_yaml, refuse_name
 from stages.core.texts import clean
 
 HOSPITALS_FILE = Path("data/hospitals.yaml")
@@ -113,8 +113,10 @@ def load(name: str) -> Hospital:
     Raises
     ------
     HospitalError
-        There is no such block, or it is wrong; the message names the nearest block.
+        The name is none, or there is no such block (the message names the nearest), or it is wrong.
     """
+    if not re.fullmatch(NAME, name):
+        raise HospitalError(f"{HOSPITALS_FILE}: {refuse_name(name)}")
     blocks = read_yaml(HOSPITALS_FILE)
     if name not in blocks:
         hint = did_you_mean(name, blocks)

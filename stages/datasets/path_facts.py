@@ -128,6 +128,26 @@ def is_table_member(layout: Layout, path: str) -> bool:
     return not is_hidden(path) and any(_is_member(rule, path) for rule in layout.tables)
 
 
+def require_folders(
+    hospital: str, layout: Layout, reader: PathReader, paths: Iterable[str]
+) -> None:
+    """Stop where class folders are expected and all pictures lie beside each other.
+
+    Raises
+    ------
+    HospitalError
+        With a path as it should be.
+    """
+    shown = [path for path in paths if not is_hidden(path)]
+    is_flat = layout.image == CLASS_FOLDERS and any("/" not in path for path in shown)
+    if is_flat and not any(map(reader.match, shown)):
+        raise HospitalError(
+            f"{hospital}: no picture lies in a folder. Put each into one that is named as its "
+            f"class, as in {hospital}/neutrophils/1.jpg; or say in data/hospitals.yaml, "
+            "layout.image, how labels stand in the names (data/README.md)."
+        )
+
+
 def join_tables(
     hospital: str, reader: PathReader, paths: Sequence[str]
 ) -> dict[str, dict[str, int]]:

@@ -44,9 +44,12 @@ def test_a_full_disk_is_one_line(at_work, capsys):
     assert text.count("\n") == 1
 
 
-def test_wrong_usage_is_exit_code_2(at_work, capsys):
+def test_wrong_usage_is_exit_code_2(at_work, capsys, monkeypatch):
     code, text = ending(lambda hospital: None, capsys, "hospital")
     assert (code, text) == (2, "usage: python -m stages.split HOSPITAL\n")
+    monkeypatch.setattr("sys.argv", ["stages/split.py", "my", "lab"])  # as DVC passes 'my lab'
+    code, text = ending(lambda hospital: None, capsys, "hospital")
+    assert (code, text) == (2, "usage: python -m stages.split HOSPITAL (a name without blanks)\n")
 
 
 def test_an_interrupt_is_exit_code_130(at_work, capsys):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from stages.core.errors import ParamsError
-from stages.core.settings import Fraction, Group, Name, Share, explain, read_yaml
+from stages.core.settings import Fraction, Group, Name, Share, explain, read_yaml, refuse_name
 
 
 class Kitchen(Group):
@@ -48,6 +48,41 @@ def test_names_are_small_letters_numbers_and_underscores(name):
         Kitchen(name=name)
 
 
+class Cook(Group):
+    """A group with keys that must be given."""
+
+    recipe: str
+    kitchens: list[Name] = []
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"recipes": "soup"}, "recipes: unknown key. Did you mean 'recipe'? Known here: kitch"),
+        ({"folder": "x"}, "folder: unknown key. Known here: kitchens, recipe."),
+        ({"kitchens": []}, "recipe: is missing. Add it"),
+        (
+            {"recipe": "soup", "kitchens": ["a", "My-Lab 2"]},
+            "kitchens.1: got 'My-Lab 2'; a name is small letters, digits and _, a letter first. "
+            "Call it 'my_lab_2'.",
+        ),
+        ({"recipe": "soup", "kitchens": ["2024"]}, "a letter first. Call it 'h2024'."),
+    ],
+)
+def test_a_fault_is_told_by_its_cause(given, told):
+    """A misspelt key is also a missing one; a pattern is no language of people."""
+    with pytest.raises(ValidationError) as fault:
+        Cook.model_validate(given)
+    assert told in explain(fault.value, Cook)
+
+
+@given(st.text())
+def test_a_name_is_offered_that_is_one(text):
+    """Whatever was written, what the message offers can be taken."""
+    offered = refuse_name(text).split("Call it '")[1].removesuffix("'.")
+    assert Kitchen(name=offered).name == offered
+
+
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     return tmp_path_factory.mktemp("yaml") / "params.yaml"
@@ -79,8 +114,8 @@ def test_a_value_is_what_dvc_takes_it_for(file, value):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed: 1\nsplit:\n  valid: 1\n  valid: 2\n", 'line 4: found duplicate key "valid"'),
-        ("seed: 1\ndemo: {}\nseed: 1\n", 'line 3: found duplicate key "seed"'),
+        ("seed: 1\nsplit:\n  valid: 1\n  valid: 2\n", 'line 4: found duplicate key "valid". Mend'),
+        ("seed: 1\ndemo: {}\nseed: 1\n", 'line 3: found duplicate key "seed". Mend'),
         ("seed: 1\nday: 2026-13-45\n", "month must be in 1..12"),
         ("seed: 1\nday: !mine 3\n", "line 2: could not determine a constructor"),
         ("seed: 1\n\tvalid: 2\n", "line 2: .*cannot start any token"),

@@ -93,6 +93,13 @@ def test_an_unknown_hospital_gets_the_nearest_name():
         hospitals.load("barcelone")
 
 
+@pytest.mark.parametrize("name", ["Barcelona", "bar-celona", "bar celona", "2barcelona"])
+def test_a_name_that_params_would_refuse_is_refused_before_the_download(name):
+    """Small letters and _ only: said at once, not when all is fetched."""
+    with pytest.raises(HospitalError, match=rf"hospitals.yaml: got '{name}'; a name is small"):
+        hospitals.load(name)
+
+
 def test_a_hospital_needs_a_source():
     """A block without archives, folder or simulation cannot be fetched."""
     with pytest.raises(ValueError, match="exactly one of"):

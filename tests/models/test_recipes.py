@@ -201,7 +201,7 @@ def test_every_key_is_explained_where_it_is_defined(group):
         ("network.steps.0.stop_patience", 0, "greater than or equal to 1"),
         ("network.steps.0.schedule", "linear", "'constant', 'plateau' or 'cosine'"),
         ("network.steps.0.monitor", "loss", "'val_loss' or 'val_accuracy'"),
-        ("network.steps.0.train", "Block 5", "pattern"),
+        ("network.steps.0.train", "Block 5", "Call it .block_5"),
         ("classifier.size", 15, "greater than or equal to 16"),
         ("classifier.size", 513, "less than or equal to 512"),
         ("classifier.vectors", "pixels", "'features', 'grey' or 'measures'"),

@@ -238,6 +238,14 @@ def publish_parts(*parts: str) -> None:
     pack({f"{part}/A/{n}.jpg": encode(cell(n)) for n, part in enumerate(parts)})
 
 
+def test_pictures_without_class_folders_are_told_to_have_them() -> None:
+    """All beside each other: no label can be read, and layout.image is no word of a newcomer."""
+    declare()
+    pack({f"{n}.jpg": encode(cell(n)) for n in range(2)})
+    with pytest.raises(HospitalError, match=r"h: no picture lies in a folder.*h/neutrophils/"):
+        filter_stage.main("h")
+
+
 def test_each_picture_knows_its_official_side() -> None:
     """The publisher's part, which of ours that is, and that nobody drew it, go into the rows."""
     declare(image=PARTS, official_parts={"Training": "train", "Exam": "test"})
