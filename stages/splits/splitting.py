@@ -364,7 +364,7 @@ def require_trainable(split: pd.DataFrame, hospitals: list[str], plans: Mapping[
     Parameters
     ----------
     split : pandas.DataFrame, shape (n_images, n_columns)
-        Needs ``hospital``, ``label`` and ``part``.
+        Needs ``hospital``, ``label``, ``part`` and ``left_out_reason``.
     hospitals : list of str
         All of the experiment. Each must be tested, except those that train while others are
         left out for the test.
@@ -389,9 +389,15 @@ def require_trainable(split: pd.DataFrame, hospitals: list[str], plans: Mapping[
     for hospital in hospitals:
         plan = plans.get(hospital)
         if hospital not in tested and (plan is None or plan.method != "leave_hospitals_out"):
+            reasons = split.loc[split["hospital"] == hospital, "left_out_reason"]
+            if len(reasons) and reasons.astype(str).str.startswith("twin of").all():
+                raise SplitError(
+                    f"all pictures of {hospital} are copies of other hospitals', as "
+                    f"{reasons.iloc[0]}. Take {hospital} out of hospitals: in params.yaml."
+                )
             raise SplitError(
                 f"{hospital} has no picture to test on in this taxonomy. Leave it out of "
-                f"hospitals: in params.yaml, choose another taxonomy, or {_way_to_test(plan)}."
+                f"hospitals: in params.yaml, or choose another taxonomy{_way_to_test(plan)}."
             )
     if not tested:
         raise SplitError(
@@ -402,6 +408,8 @@ def require_trainable(split: pd.DataFrame, hospitals: list[str], plans: Mapping[
 
 
 def _way_to_test(plan: Plan | None) -> str:
-    if plan is not None and plan.official:
-        return "name its published test part under layout.official_parts in data/hospitals.yaml"
-    return "raise split.test" if plan is None or plan.fold is None else "lower split.folds"
+    if plan is None:
+        return ""
+    if plan.official:
+        return ", or name its published test part (layout.official_parts in data/hospitals.yaml)"
+    return ", or raise split.test" if plan.fold is None else ", or lower split.folds"

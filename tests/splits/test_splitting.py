@@ -382,7 +382,7 @@ def test_an_empty_unseen_hospital_stops(method):
     [
         ({"test": 0.0}, "raise split.test"),
         ({"folds": 60, "fold": 59}, "lower split.folds"),
-        ({"method": "cohort"}, "its published test part under layout.official_parts"),
+        ({"method": "cohort"}, r"its published test part \(layout.official_parts"),
     ],
 )
 def test_a_training_hospital_without_a_test_stops(changes, way):
@@ -390,6 +390,21 @@ def test_a_training_hospital_without_a_test_stops(changes, way):
     labels = make(n_groups=9).assign(official_part="A")
     with pytest.raises(SplitError, match=rf"a has no picture to test on.*{way}"):
         trainable(labels, ["a", "b", "c"], **changes)
+
+
+def test_a_hospital_of_copies_is_called_so():
+    """The same pictures under a second name: no share of the split brings them back."""
+    split = make(hospitals=("a", "b"))
+    split["part"] = split["hospital"].map({"a": "test", "b": "left_out"})
+    split["left_out_reason"] = None
+    split.loc[split["hospital"] == "b", "left_out_reason"] = "twin of a/1.jpg in test"
+    split = pd.concat([split, split.head(3).assign(part="train")])
+    split.loc[split["part"] == "test", "label"] = split["label"].iloc[0]
+    told = r"all pictures of b are copies of other.*, as twin of a/1.jpg in test. Take b out"
+    with pytest.raises(SplitError, match=told):
+        require_trainable(split, ["a", "b"], {})
+    with pytest.raises(SplitError, match=r"c has no picture to test on(?!.*split.test)"):
+        require_trainable(split, ["a", "c"], {})
 
 
 def test_while_hospitals_are_left_out_the_others_need_no_test():
