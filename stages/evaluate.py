@@ -35,6 +35,8 @@ def main() -> None:
         scored,
         predictions.average_patients(scored, classes, ["hospital", "part"]),
         classes,
+        rule.evaluate.bootstrap,
+        rule.seed,
     )
     measured = leaks.measure(images)
     by_part = scoring.score_official_parts(scored, *draw)

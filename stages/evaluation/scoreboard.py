@@ -1,5 +1,6 @@
 """The scores as a table of plain text: what a person reads at the end of `dvc repro`."""
 
+import math
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 Block = Mapping[str, Any]
 
 WIDTH = 100
-NAME_WIDTH, GROUPS_WIDTH = 13, 21
+NAME_WIDTH, GROUPS_WIDTH = 13, 20
+SHOWN_CLASSES = 5
 FEW = 30  # images: below, no sentence is worth saying
 RULE = "-" * WIDTH
 MEANING = (
@@ -51,6 +53,8 @@ def lay_out(evaluation: Block, summary: Block, probe: Block, experts: Mapping[st
     return "\n".join([*lines, *_frame(summary["warnings"])])
 
 
+TOO_FEW = "too few"
+NARROW = "*"  # after an interval that is too narrow
 _HEADINGS = (
     "hospital", "part", "images", "groups", "accuracy", "macro F1", "interval", "baseline",
     "shortcut",
@@ -66,7 +70,7 @@ def _score_rows(name: str, part: str, block: Block, shortcut: Block | None) -> l
         _groups(block["n_groups"], block["unit"]),
         _number(block["metrics"]["accuracy"]["value"]),
         _number(macro_f1["value"]),
-        _between(macro_f1),
+        _between(macro_f1, block),
         _number(block["baseline"]["macro_f1"]),
         _number(shortcut["balanced_accuracy"]) if shortcut else "",
     )
@@ -75,7 +79,7 @@ def _score_rows(name: str, part: str, block: Block, shortcut: Block | None) -> l
 
 def _groups(n_groups: int, units: str) -> str:
     text = f"{n_groups} {units.replace(' + ', '+')}"
-    return text if len(text) <= GROUPS_WIDTH else f"{n_groups} of several kinds"
+    return text if len(text) <= GROUPS_WIDTH else f"{n_groups} of many kinds"
 
 
 def _row(*cells: str) -> str:
@@ -83,7 +87,7 @@ def _row(*cells: str) -> str:
     name = name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 2] + ".."
     return (
         f"{name:<{NAME_WIDTH}} {part:<9} {images:>6} {groups:<{GROUPS_WIDTH}} {accuracy:>8} "
-        f"{f1:>8} {span:<11} {baseline:>8} {shortcut:>8}"
+        f"{f1:>8} {span:<12} {baseline:>8} {shortcut:>8}"
     ).rstrip()
 
 
@@ -92,10 +96,11 @@ def _conclude(
 ) -> list[str]:
     return [
         *(_say_worth(name, one) for name, one in sorted(evaluation["by_hospital"].items())),
-        "Interval: of macro F1, 95 %, by redrawing the groups. " + _say_baseline(evaluation),
+        _say_interval(evaluation),
+        _say_baseline(evaluation),
         _say_drop(evaluation),
         _say_shortcut(summary, probe),
-        _say_covered(summary),
+        _say_covered(summary, evaluation),
         *_say_screening(evaluation["screening"]),
         *_say_patients(evaluation["by_hospital"]),
         *_say_experts(evaluation["by_hospital"], experts),
@@ -115,13 +120,35 @@ def _say_worth(hospital: str, block: Block) -> str:
     )
     if n < FEW:
         return f"{text}: too few images ({n}) to say."
-    if accuracy["low"] is None or accuracy["low"] <= most / n:
+    surely = accuracy["value"] if accuracy["low"] is None else accuracy["low"]
+    if surely <= most / n:
         text += ": not useful here, as far as these images tell"
+    elif accuracy["low"] is None:
+        text += f": too few groups ({block['n_groups']}) to say how sure that is"
     scores = {name: one["f1"] for name, one in block["per_class"].items() if one["n"]}
     worst = min(scores, key=lambda name: (scores[name], name))
     absent = [name for name, count in block["n_by_class"].items() if not count]
     text += f"; weakest class: {worst} (F1 {scores[worst]:.2f})"
     return text + (f"; none of: {', '.join(absent)}." if absent else ".")
+
+
+def _say_interval(evaluation: Block) -> str:
+    text = (
+        "Interval: of macro F1 over the classes that the hospital holds, 95 %, by redrawing the "
+        "groups; of this one training: another seed may land outside of it."
+    )
+    if any("interval_reason" in block for block in evaluation["by_hospital"].values()):
+        least = evaluation["min_groups"]
+        text += f" {TOO_FEW.capitalize()}: {least} groups of each hospital are needed."
+    note = _note(evaluation)
+    return text + (f" {NARROW} {note['interval_note']}." if note else "")
+
+
+def _note(evaluation: Block) -> dict[str, str]:
+    """Return what is to be said of intervals over all hospitals, if there is anything."""
+    blocks = evaluation["by_hospital"].values()
+    notes = [block["interval_note"] for block in blocks if "interval_note" in block]
+    return {"interval_note": notes[0]} if notes else {}
 
 
 def _say_baseline(evaluation: Block) -> str:
@@ -135,12 +162,14 @@ def _say_baseline(evaluation: Block) -> str:
 def _say_drop(evaluation: Block) -> str:
     drop, worst = evaluation["drop"], evaluation["worst_unseen"]
     if not drop:
-        reasons = (evaluation.get(name) for name in ("unseen_reason", "in_domain_reason"))
-        return f"No drop can be given: {'; '.join(filter(None, reasons))}."
+        return f"No drop can be given: {evaluation['drop_reason']}."
+    shared, held = drop["classes"], drop["n_classes_held"]
+    names = ", ".join(shared) if len(shared) <= SHOWN_CLASSES else f"{len(shared)} of {held}"
+    over = "" if len(shared) == held else f" over the classes that all hold ({names})"
     macro_f1 = drop["metrics"]["macro_f1"]
     return (
-        f"Drop in macro F1, in domain minus unseen: {_number(macro_f1['value'])} "
-        f"({_span(macro_f1)}); worst unseen: {worst['hospital']}."
+        f"Drop in macro F1, in domain minus unseen{over}: {_number(macro_f1['value'])} "
+        f"({_span(macro_f1, drop)}); worst unseen: {worst['hospital']}."
     )
 
 
@@ -159,13 +188,13 @@ def _say_shortcut(summary: Block, probe: Block) -> str:
     return text + (f" The hospital is told with {_number(told)}." if told is not None else "")
 
 
-def _say_covered(summary: Block) -> str:
+def _say_covered(summary: Block, evaluation: Block) -> str:
     share = summary["covered"]
     if share is None:
         return f"Hidden cells: {summary['covered_reason']}."
     return (
         f"With the cell hidden the model still gives {_number(share['value'])} "
-        f"({_span(share)}) of its {share['n']} confident calls."
+        f"({_span(share, _note(evaluation))}) of its {share['n']} most confident calls."
     )
 
 
@@ -218,13 +247,23 @@ def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
 
 
-def _span(score: Block) -> str:
+def _span(score: Block, block: Block | None = None) -> str:
+    """Say an interval in a sentence; `block` tells what it is worth, if not the score itself."""
+    block = {**score, **(block or {})}
     if score["low"] is None:
-        return "no interval"
-    return f"{_number(score['low'])} to {_number(score['high'])}"
+        return f"no interval: {block.get('interval_reason', 'too few groups')}"
+    low, high = _outwards(score)
+    return f"{low} to {high}{NARROW if 'interval_note' in block else ''}"
 
 
-def _between(score: Block) -> str:
+def _between(score: Block, block: Block) -> str:
     if score["low"] is None:
-        return "none"
-    return f"{_number(score['low'])}-{_number(score['high'])}"
+        return TOO_FEW
+    low, high = _outwards(score)
+    return f"{low}-{high}{NARROW if 'interval_note' in block else ''}"
+
+
+def _outwards(score: Block) -> tuple[str, str]:
+    """Round the ends away from one another: an interval that is printed has a width."""
+    low, high = (round(1000 * score[end], 3) for end in ("low", "high"))
+    return f"{math.floor(low) / 1000:.3f}", f"{math.ceil(high) / 1000:.3f}"

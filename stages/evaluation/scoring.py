@@ -2,19 +2,31 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from stages.core.errors import TableError, name_some
 from stages.core.settings import seed_for
 from stages.core.shares import describe_share
-from stages.evaluation.bootstrap import METHOD, Array, GroupedCounts, bounds, count_by_group, redraw
+from stages.evaluation.bootstrap import (
+    EXPANDED,
+    HALF,
+    MIN_GROUPS,
+    Array,
+    Draws,
+    GroupedCounts,
+    count_by_group,
+    expand,
+    note_units,
+    redraw,
+)
 from stages.evaluation.metrics import METRICS, confusion, find_cells, macro_f1, score, score_classes
 
-MIN_GROUPS = 2
 RANKED_BY = "macro_f1"  # the worst hospital is the one where the rarest class counts as any other
 NO_UNSEEN = (
     "every hospital of the experiment trains; add one to hospitals that is not in "
@@ -24,6 +36,8 @@ NO_IN_DOMAIN = (
     "no training hospital has test images; split.method leave_hospitals_out holds none back, "
     "nor does a split.test of 0"
 )
+NO_SHARED = "no class is held by every hospital that is compared"
+ALIKE = "no draw differs from another"
 NO_PART = "none published"  # stands for the official part of an image that has none
 
 
@@ -41,8 +55,8 @@ class Scores:
         The class that a constant answer gives here.
     baseline : dict of str to float
         Scores of that constant answer.
-    draws : dict of str to numpy.ndarray, shape (n_draws,), or None
-        Redrawn scores by metric; None where there are too few groups.
+    n_draws, seed : int
+        Of its draws.
     """
 
     hospital: str
@@ -51,7 +65,8 @@ class Scores:
     grouped: GroupedCounts
     constant: str
     baseline: dict[str, float]
-    draws: dict[str, Array] | None
+    n_draws: int
+    seed: int
 
     @property
     def counts(self) -> Array:
@@ -60,10 +75,49 @@ class Scores:
         size = math.isqrt(len(total))
         return total.reshape(size, size)
 
-    @property
+    @cached_property
     def points(self) -> dict[str, float]:
         """Score by metric."""
         return {name: float(metric(self.counts)) for name, metric in METRICS.items()}
+
+    @property
+    def holds(self) -> npt.NDArray[np.bool_]:
+        """Whether the truth holds each class, shape (n_classes,)."""
+        return np.asarray(self.counts.sum(axis=1) > 0)
+
+    @cached_property
+    def draws(self) -> dict[str, Draws] | None:
+        """Redrawn scores by metric; None where there are too few groups."""
+        if self.grouped.n_groups < MIN_GROUPS:
+            return None
+        return redraw_scores(self.grouped, self.n_draws, self.seed)
+
+    def over(self, classes: npt.NDArray[np.bool_]) -> "Scores":
+        """Return the scores of the pictures of some classes, shape (n_classes,), alone."""
+        if (classes >= self.holds).all():
+            return self
+        return replace(self, grouped=self.grouped.keep(np.repeat(classes, len(classes))))
+
+
+def redraw_scores(grouped: GroupedCounts, n_draws: int, seed: int) -> dict[str, Draws]:
+    """Redraw the scores of a confusion matrix, by metric; see `bootstrap.redraw`.
+
+    Notes
+    -----
+    Imagined are half a picture of each class that the truth holds, called rightly, and half a
+    picture in all, called wrongly. Half a miss for each class, as for a single share, would make
+    a hospital of eleven classes and fifty pictures, all right, look like one of nine in ten.
+    """
+    n_classes = math.isqrt(len(grouped.total))
+    observed = grouped.total.reshape(n_classes, n_classes)
+    holds, right = observed.sum(axis=1) > 0, np.eye(n_classes)
+    wrong = (1 - right) / (holds.sum() * max(n_classes - 1, 1))
+    imagined = HALF * holds[:, None] * (right + wrong)
+    drawn = redraw(grouped, n_draws, seed, imagined.ravel()).reshape(n_draws, *observed.shape)
+    return {
+        name: Draws(metric(drawn, observed), grouped.n_effective)
+        for name, metric in METRICS.items()
+    }
 
 
 def score_hospitals(
@@ -213,28 +267,36 @@ def report(scores: Sequence[Scores], classes: Sequence[str]) -> dict[str, Any]:
     -------
     dict
         ``by_hospital``, ``mean_in_domain``, ``mean_unseen``, ``worst_unseen`` and ``drop`` (mean
-        in domain minus mean unseen). Without an unseen hospital the last three are None, and
-        ``unseen_reason`` tells why; ``in_domain_reason``, where no training hospital has test
-        images; ``drop_reason`` joins them.
+        in domain minus mean unseen, both of the images of those ``classes`` that every hospital
+        holds). Without an unseen hospital the last three are None, and ``unseen_reason`` tells
+        why; ``in_domain_reason``, where no training hospital has test images; ``drop_reason``.
+
+    Notes
+    -----
+    Macro F1 goes over the classes that a hospital holds. Between hospitals of other classes it
+    would compare the classes, of which some are harder than others, and not the hospitals; so the
+    drop is that of the classes which all of them hold.
     """
     in_domain = [entry for entry in scores if entry.part == "test"]
     unseen = [entry for entry in scores if entry.part == "unseen"]
     worst = min(unseen, key=lambda entry: entry.points[RANKED_BY], default=None)
     content: dict[str, Any] = {
         "by_hospital": {entry.hospital: _describe(entry, classes) for entry in scores},
-        "interval": METHOD,
-        "n_draws": max((len(next(iter(e.draws.values()))) for e in scores if e.draws), default=0),
+        "interval": EXPANDED,
+        "min_groups": MIN_GROUPS,
+        "n_draws": max((entry.n_draws for entry in scores if entry.draws), default=0),
         "mean_in_domain": _describe_mean(in_domain) if in_domain else None,
         "mean_unseen": _describe_mean(unseen) if unseen else None,
         "worst_unseen": {"hospital": worst.hospital, **_describe_briefly(worst)} if worst else None,
-        "drop": _describe_drop(in_domain, unseen) if in_domain and unseen else None,
+        "drop": _describe_drop(in_domain, unseen, classes) if in_domain and unseen else None,
     }
     if not in_domain:
         content["in_domain_reason"] = NO_IN_DOMAIN
     if not unseen:
         content["unseen_reason"] = NO_UNSEEN
     if not content["drop"]:
-        content["drop_reason"] = NO_UNSEEN if in_domain else NO_IN_DOMAIN
+        without = NO_SHARED if unseen else NO_UNSEEN
+        content["drop_reason"] = without if in_domain else NO_IN_DOMAIN
     return content
 
 
@@ -290,20 +352,15 @@ def _score(
 ) -> Scores:
     """Score the images of one part of one hospital; the seed is that of its draws."""
     cells = find_cells(rows["label"], rows["predicted"], classes)
-    grouped = count_by_group(cells, rows["group"], len(classes) ** 2)
-    draws = None
-    if grouped.n_groups >= MIN_GROUPS:
-        drawn = redraw(grouped, n_draws, seed).reshape(n_draws, len(classes), len(classes))
-        observed = grouped.total.reshape(len(classes), len(classes))
-        draws = {name: metric(drawn, observed) for name, metric in METRICS.items()}
     return Scores(
         hospital=str(rows["hospital"].iloc[0]),
         part=str(rows["part"].iloc[0]),
         unit=" + ".join(sorted(rows["unit"].unique())),
-        grouped=grouped,
+        grouped=count_by_group(cells, rows["group"], len(classes) ** 2),
         constant=constant,
         baseline=score(rows["label"], [constant] * len(rows), classes),
-        draws=draws,
+        n_draws=n_draws,
+        seed=seed,
     )
 
 
@@ -342,7 +399,7 @@ def _describe_briefly(entry: Scores) -> dict[str, Any]:
         **_describe_baseline(entry.baseline),
         "baseline_class": entry.constant,
         **_describe_sizes([entry]),
-        **_with_intervals(entry.points, entry.draws, [entry]),
+        **_with_intervals([(entry, 1.0)]),
     }
 
 
@@ -353,23 +410,36 @@ def _describe_mean(entries: Sequence[Scores]) -> dict[str, Any]:
     """
     return {
         "hospitals": [entry.hospital for entry in entries],
-        "unit": " + ".join(sorted({unit for entry in entries for unit in entry.unit.split(" + ")})),
+        "unit": " + ".join(_list_units(entries)),
         **_describe_baseline(
             {name: float(np.mean([entry.baseline[name] for entry in entries])) for name in METRICS}
         ),
         **_describe_sizes(entries),
-        **_with_intervals(_mean_values(entries), _mean_draws(entries), entries),
+        **_with_intervals(_weigh(entries)),
     }
 
 
-def _describe_drop(in_domain: Sequence[Scores], unseen: Sequence[Scores]) -> dict[str, Any]:
-    ours, theirs = _mean_values(in_domain), _mean_values(unseen)
-    draws, others = _mean_draws(in_domain), _mean_draws(unseen)
-    return _with_intervals(
-        {name: ours[name] - theirs[name] for name in METRICS},
-        {name: draws[name] - others[name] for name in METRICS} if draws and others else None,
-        [*in_domain, *unseen],
-    )
+def _describe_drop(
+    in_domain: Sequence[Scores], unseen: Sequence[Scores], classes: Sequence[str]
+) -> dict[str, Any] | None:
+    shared = np.all([entry.holds for entry in (*in_domain, *unseen)], axis=0)
+    if not shared.any():
+        return None
+    ours, theirs = ([entry.over(shared) for entry in part] for part in (in_domain, unseen))
+    held = np.any([entry.holds for entry in (*in_domain, *unseen)], axis=0)
+    return {
+        "classes": [name for name, is_shared in zip(classes, shared, strict=True) if is_shared],
+        "n_classes_held": int(held.sum()),
+        **_with_intervals([*_weigh(ours), *_weigh(theirs, -1.0)]),
+    }
+
+
+def _weigh(entries: Sequence[Scores], sign: float = 1.0) -> list[tuple[Scores, float]]:
+    return [(entry, sign / len(entries)) for entry in entries]
+
+
+def _list_units(entries: Sequence[Scores]) -> list[str]:
+    return sorted({unit for entry in entries for unit in entry.unit.split(" + ")})
 
 
 def _describe_baseline(values: dict[str, float]) -> dict[str, Any]:
@@ -387,30 +457,27 @@ def _describe_sizes(entries: Sequence[Scores]) -> dict[str, Any]:
     }
 
 
-def _mean_values(entries: Sequence[Scores]) -> dict[str, float]:
-    return {name: float(np.mean([entry.points[name] for entry in entries])) for name in METRICS}
+def _with_intervals(weighted: Sequence[tuple[Scores, float]]) -> dict[str, Any]:
+    """Describe the metrics of a weighted sum of hospitals, and what its intervals are worth."""
+    entries = [entry for entry, _ in weighted]
+    few = [entry.hospital for entry in entries if entry.draws is None]
+    told = note_units(_list_units(entries))
+    if few:
+        told = {"interval_reason": f"fewer than {MIN_GROUPS} groups at {name_some(few)}"}
+    return {"metrics": {name: _with_interval(name, weighted, bool(few)) for name in METRICS}} | told
 
 
-def _mean_draws(entries: Sequence[Scores]) -> dict[str, Array] | None:
-    known = [entry.draws for entry in entries if entry.draws is not None]
-    if len(known) < len(entries):
-        return None
-    return {name: np.mean([draws[name] for draws in known], axis=0) for name in METRICS}
-
-
-def _with_intervals(
-    values: dict[str, float], draws: dict[str, Array] | None, entries: Sequence[Scores]
+def _with_interval(
+    name: str, weighted: Sequence[tuple[Scores, float]], too_few: bool
 ) -> dict[str, Any]:
-    block: dict[str, Any] = {"metrics": {}}
-    for name, value in values.items():
-        if math.isnan(value):
-            where = [entry.hospital for entry in entries if math.isnan(entry.points[name])]
-            reason = f"every image is of one class and called so at {name_some(where)}"
-            block["metrics"][name] = {"value": None, "low": None, "high": None, "reason": reason}
-            continue
-        low, high = bounds(draws[name]) if draws else (None, None)
-        block["metrics"][name] = {"value": value, "low": low, "high": high}
-    if not draws:
-        few = [entry.hospital for entry in entries if entry.draws is None]
-        block["interval_reason"] = f"fewer than {MIN_GROUPS} groups at {name_some(few)}"
-    return block
+    value = sum(weight * entry.points[name] for entry, weight in weighted)
+    if math.isnan(value):
+        where = [entry.hospital for entry, _ in weighted if math.isnan(entry.points[name])]
+        reason = f"every image is of one class and called so at {name_some(where)}"
+        return {"value": None, "low": None, "high": None, "reason": reason}
+    if too_few:
+        return {"value": value, "low": None, "high": None}
+    parts = [entry.draws[name].times(weight) for entry, weight in weighted if entry.draws]
+    low, high = expand(parts, value)
+    alike = {} if low is not None else {"interval_reason": ALIKE}
+    return {"value": value, "low": low, "high": high, **alike}

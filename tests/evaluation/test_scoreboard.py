@@ -30,7 +30,7 @@ def test_table_is_narrow_and_its_columns_stand_in_line(unseen, n):
         place = heading.index(title)
         for row in rows:
             assert row[place + 7].isdigit(), row
-    assert all(row[heading.index("interval")] in "01n" for row in rows)
+    assert all(row[heading.index("interval")] in "01t" for row in rows)
 
 
 def test_table_shows_the_numbers_of_evaluate_and_probe():
@@ -42,7 +42,8 @@ def test_table_shows_the_numbers_of_evaluate_and_probe():
     macro_f1 = east["metrics"]["macro_f1"]
     expected = [east["metrics"]["accuracy"]["value"], macro_f1["value"]]
     assert [float(row[i]) for i in (5, 6)] == pytest.approx(expected, abs=5.1e-4)
-    assert row[7] == f"{macro_f1['low']:.3f}-{macro_f1['high']:.3f}"
+    low, high = map(float, row[7].split("-"))
+    assert macro_f1["low"] - 0.001 <= low <= macro_f1["low"] < macro_f1["high"] <= high
     assert len(row) == 9  # labels of unseen images are not read, so they have no shortcut score
     north = next(line for line in text.split("\n") if line.startswith("north")).split()
     assert north[-1] == "0.580"
@@ -50,7 +51,9 @@ def test_table_shows_the_numbers_of_evaluate_and_probe():
     text = text.replace("\n", " ")
     assert "one answer for every image (basophil at " in text
     assert "0.610 (0.550 to 0.670); chance is 0.500" in text
-    assert "0.250 (0.100 to 0.500) of its 16 confident calls" in text
+    assert "0.250 (0.100 to 0.500) of its 16 most confident calls" in text
+    assert "over the classes that the hospital holds, 95 %, by redrawing the groups" in text
+    assert "of this one training: another seed may land outside of it" in text
 
 
 def test_each_score_of_a_leaky_split_carries_its_leak():
@@ -80,18 +83,21 @@ def test_warnings_stand_in_a_frame_at_the_end():
 def test_what_is_missing_says_why():
     text = lay_out(results.evaluation(("east",), n=4))
     row = next(line for line in text.split("\n") if line.startswith("east"))
-    assert row.split()[7] == "none"
+    assert row.split()[7:9] == ["too", "few"]
+    assert "Too few: 6 groups of each hospital are needed." in text.replace("\n", " ")
+    assert "(no interval: fewer than 6 groups at north, south, east)" in text.replace("\n", " ")
+    assert "Too few" not in lay_out()
     assert "No drop can be given: every hospital" in lay_out(results.evaluation(()))
     probe = results.probe(shortcut_score=None, shortcut_score_reason="one class has one group")
     assert "No shortcut score: one class has one group." in lay_out(probe=probe)
     cover = {"all": {"keeps_confident_call": None, "keeps_confident_call_reason": "x"}}
-    assert "Hidden cells: x." in lay_out(cover=cover | {"flagged": []})
+    assert "Hidden cells: x." in lay_out(cover=cover | {"flagged": [], "not_judged": {}})
 
 
 def test_units_that_do_not_fit_are_told_by_the_hospitals():
     content = results.evaluation()
     content["mean_unseen"]["unit"] = "image + patient + slide + twins"
-    assert " 20 of several kinds " in lay_out(content)
+    assert " 20 of many kinds " in lay_out(content)
 
 
 def test_experts_patients_and_missed_sick_have_a_line():
@@ -126,6 +132,7 @@ def worth(right, low, counts, f1):
     block = {
         "metrics": {"accuracy": {"value": right, "low": low}},
         "n_images": sum(counts.values()),
+        "n_groups": 3,
         "n_by_class": counts,
         "per_class": {name: {"n": counts[name], "f1": f1[name]} for name in counts},
     }
@@ -142,10 +149,59 @@ def test_a_model_that_one_answer_beats_is_called_useless():
         "these images tell; weakest class: basophil (F1 0.07); none of: blast."
     )
     assert "not useful" in worth(0.95, 0.89, counts, f1)
-    assert "not useful" in worth(0.95, None, counts, f1)
+    assert "not useful" in worth(0.9, None, counts, f1)
+    assert "too few groups (3) to say how sure that is; weakest" in worth(0.95, None, counts, f1)
+    assert "not useful" in worth(0.95, 0.0, counts, f1)
     assert "not useful" not in worth(0.95, 0.91, counts, f1)
 
 
 def test_of_few_images_nothing_is_said():
     told = worth(1.0, 1.0, {"basophil": 1, "neutrophil": 0}, {"basophil": 1.0, "neutrophil": 0.0})
     assert told.endswith("too few images (1) to say.")
+
+
+def test_intervals_that_are_too_narrow_are_marked_and_explained():
+    """In the rows of the hospital and its mean, and in the sentences that it is in."""
+    content = results.evaluation()
+    note = {"interval_note": "no patients are published: too narrow"}
+    for block in (content["by_hospital"]["east"], content["mean_unseen"], content["drop"]):
+        block |= note
+    text = lay_out(content)
+    marked = [line.split()[0] for line in text.split("\n") if "*" in line and "unseen " in line]
+    assert marked == ["east", "mean"]
+    told = text.replace("\n", " ")
+    assert "* no patients are published: too narrow." in told
+    drop = content["drop"]["metrics"]["macro_f1"]
+    assert f"{drop['value']:.3f} (" in told
+    assert "*); worst unseen" in told
+    assert "(0.100 to 0.500*) of its 16" in told
+    assert "*" not in lay_out()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (0.99991, 1.0, ("0.999", "1.000")),
+        (0.9, 0.95, ("0.900", "0.950")),
+        (0.57, 0.57000001, ("0.570", "0.571")),
+        (-0.0203, 0.0, ("-0.021", "0.000")),
+    ],
+)
+def test_a_printed_interval_has_a_width(low, high, shown):
+    """Rounded outwards, and digits that need no rounding stay."""
+    ends = scoreboard._outwards({"low": low, "high": high})
+    if round(1000 * (high - low), 3):
+        assert ends == shown
+    assert float(ends[0]) <= low + 1e-6
+    assert float(ends[1]) >= high - 1e-6
+
+
+def test_the_drop_says_over_which_classes_it_goes_where_not_over_all():
+    content = results.evaluation()
+    assert "in domain minus unseen: " in lay_out(content)
+    content["drop"] |= {"classes": ["basophil"], "n_classes_held": 2}
+    told = lay_out(content).replace("\n", " ")
+    assert "minus unseen over the classes that all hold (basophil): " in told
+    many = [f"type_{i}" for i in range(9)]
+    content["drop"] |= {"classes": many, "n_classes_held": 11}
+    assert "over the classes that all hold (9 of 11): " in lay_out(content).replace("\n", " ")

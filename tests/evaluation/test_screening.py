@@ -1,7 +1,9 @@
 """Screening: the misses of three published matrices, and patients apart from images."""
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import beta
 
 from stages.core.shares import describe_share
 from stages.evaluation import screening
@@ -13,17 +15,23 @@ PYCELL = {
     "B1": [[1975, 148, 1], [190, 1798, 0], [8, 5, 2749]],
     "R101": [[1967, 156, 1], [214, 1773, 1], [4, 4, 2754]],
 }
-# correct, missed (AML, APL), false alarms, sensitivity with its bounds, specificity; in percent.
+# correct, missed (AML, APL), false alarms, sensitivity, specificity; in percent.
 KNOWN = {
-    "B0": (6557, (3, 5), 5, (99.805, 99.617, 99.901), 99.819),
-    "B1": (6522, (1, 0), 13, (99.976, 99.862, 99.996), 99.529),
-    "R101": (6494, (1, 1), 8, (99.951, 99.823, 99.987), 99.710),
+    "B0": (6557, (3, 5), 5, 99.805, 99.819),
+    "B1": (6522, (1, 0), 13, 99.976, 99.529),
+    "R101": (6494, (1, 1), 8, 99.951, 99.710),
 }
 
 
+def report(images, people, classes=CLASSES, n_draws=2000):
+    return screening.report(images, people, classes, n_draws, 1)
+
+
 def rows(pairs, part="test", **more):
-    """One row an image: truth and call."""
-    return pd.DataFrame(pairs, columns=["label", "predicted"]).assign(part=part, **more)
+    """One row an image: truth and call, each of a patient of its own."""
+    frame = pd.DataFrame(pairs, columns=["label", "predicted"]).assign(part=part, unit="patient")
+    frame["group"] = [f"{part}/{i}" for i in range(len(frame))]
+    return frame.assign(**more)
 
 
 def expand(matrix):
@@ -47,9 +55,9 @@ def nobody(images):
 
 @pytest.mark.parametrize("model", PYCELL)
 def test_published_matrices_give_the_recomputed_misses(model):
-    """Misses 8, 1, 2 and false alarms 5, 13, 8, with sensitivity, its interval, specificity."""
+    """Misses 8, 1, 2 and false alarms 5, 13, 8, sensitivity, specificity; Jeffreys' interval."""
     images = rows(expand(PYCELL[model]))
-    block = screening.report(images, nobody(images), CLASSES)["screening"]["test"]
+    block = report(images, nobody(images))["screening"]["test"]
     correct, missed, alarms, sensitivity, specificity = KNOWN[model]
     assert (block["n"], block["n_sick"], block["n_healthy"]) == (6874, 4112, 2762)
     assert (block["correct"], block["healthy_called_sick"]) == (correct, alarms)
@@ -58,9 +66,11 @@ def test_published_matrices_give_the_recomputed_misses(model):
         "AML": {"n": 2124, "missed": missed[0]},
         "APL": {"n": 1988, "missed": missed[1]},
     }
-    ours = [100 * block["sensitivity"][name] for name in ("value", "low", "high")]
-    assert ours == pytest.approx(sensitivity, abs=5.1e-4)
-    assert block["sensitivity"]["n"] == 4112
+    assert 100 * block["sensitivity"]["value"] == pytest.approx(sensitivity, abs=5.1e-4)
+    assert block["sensitivity"]["n"] == block["sensitivity"]["n_groups"] == 4112
+    low, high = beta.ppf([0.025, 0.975], 4112 - sum(missed) + 0.5, sum(missed) + 0.5)
+    assert block["sensitivity"]["low"] == pytest.approx(low, abs=3e-4)
+    assert block["sensitivity"]["high"] == pytest.approx(high, abs=3e-4)
     assert 100 * block["specificity"]["value"] == pytest.approx(specificity, abs=5.1e-4)
     assert block["specificity"]["n"] == 2762
 
@@ -72,7 +82,7 @@ def test_each_part_is_counted_over_its_hospitals_alone():
             rows([("APL", "AML"), ("healthy", "AML"), ("AML", "AML")], "unseen"),
         ]
     )
-    found = screening.report(images, nobody(images), CLASSES)["screening"]
+    found = report(images, nobody(images))["screening"]
     assert list(found) == ["test", "unseen"]
     assert (found["test"]["sick_called_healthy"], found["test"]["healthy_called_sick"]) == (1, 0)
     unseen = found["unseen"]
@@ -84,7 +94,7 @@ def test_patients_are_counted_apart_from_images():
     """The patients' calls may be right where those of most images are not."""
     images = rows([("AML", "healthy")] * 9)
     patients = people([("AML", "AML"), ("AML", "healthy"), ("APL", "AML")])
-    block = screening.report(images, patients, CLASSES)["screening"]["test"]
+    block = report(images, patients)["screening"]["test"]
     assert block["sick_called_healthy"] == 9
     own = block["per_patient"]
     assert (own["n"], own["n_patients"], own["correct"]) == (3, 3, 1)
@@ -100,7 +110,7 @@ def test_healthy_images_without_a_patient_count_one_by_one_and_it_is_said():
     everyone = pd.concat(
         [people([("AML", "AML")]), people([("healthy", "healthy"), ("healthy", "AML")], False)]
     )
-    own = screening.report(images, everyone, CLASSES)["screening"]["test"]["per_patient"]
+    own = report(images, everyone)["screening"]["test"]["per_patient"]
     assert (own["n"], own["n_patients"], own["n_healthy"]) == (3, 1, 2)
     assert own["healthy_called_sick"] == 1
     assert own["n_reason"].startswith("2 images without a published patient (2 of them healthy)")
@@ -108,12 +118,12 @@ def test_healthy_images_without_a_patient_count_one_by_one_and_it_is_said():
 
 def test_without_patients_or_with_mixed_ones_there_is_none_with_a_reason():
     images = rows([("AML", "AML"), ("healthy", "AML")])
-    block = screening.report(images, nobody(images), CLASSES)["screening"]["test"]
+    block = report(images, nobody(images))["screening"]["test"]
     assert block["per_patient"] is None
     assert block["per_patient_reason"] == "no patient is published"
     mixed = people([("AML", "AML"), ("APL", "AML")])
     mixed.loc[0, "n_labels"] = 2
-    block = screening.report(images, mixed, CLASSES)["screening"]["test"]
+    block = report(images, mixed)["screening"]["test"]
     assert block["per_patient"] is None
     assert block["per_patient_reason"].startswith("the images of 1 of 2 patients")
 
@@ -121,19 +131,20 @@ def test_without_patients_or_with_mixed_ones_there_is_none_with_a_reason():
 def test_patients_of_another_part_do_not_count():
     images = rows([("AML", "AML")])
     everyone = pd.concat([people([("AML", "AML")]), people([("AML", "healthy")] * 2, True, "x")])
-    own = screening.report(images, everyone, CLASSES)["screening"]["test"]["per_patient"]
+    own = report(images, everyone)["screening"]["test"]["per_patient"]
     assert (own["n"], own["sick_called_healthy"]) == (1, 0)
 
 
 def test_a_part_of_sick_alone_has_no_specificity_and_says_so():
     """A hospital of leukaemias tells nothing of healthy people: null, not 1."""
     images = rows([("AML", "AML"), ("AML", "healthy")])
-    block = screening.report(images, nobody(images), CLASSES)["screening"]["test"]
-    assert block["specificity"] == {"value": None, "low": None, "high": None, "n": 0}
+    block = report(images, nobody(images))["screening"]["test"]
+    assert block["specificity"]["value"] is block["specificity"]["low"] is None
+    assert (block["specificity"]["n"], block["specificity"]["n_groups"]) == (0, 0)
     assert block["specificity_reason"] == "nobody is healthy"
     assert "sensitivity_reason" not in block
     images = rows([("healthy", "AML")])
-    block = screening.report(images, nobody(images), CLASSES)["screening"]["test"]
+    block = report(images, nobody(images))["screening"]["test"]
     assert block["sensitivity_reason"] == "nobody is sick"
     assert "specificity_reason" not in block
 
@@ -141,6 +152,31 @@ def test_a_part_of_sick_alone_has_no_specificity_and_says_so():
 @pytest.mark.parametrize("classes", [["basophil", "monocyte"], ["healthy"]])
 def test_other_taxonomies_have_no_screening_and_say_so(classes):
     images = rows([(classes[0], classes[0])])
-    found = screening.report(images, nobody(images), classes)
+    found = report(images, nobody(images), classes)
     assert found["screening"] is None
     assert ", ".join(classes) in found["screening_reason"]
+
+
+def test_images_of_one_patient_are_no_independent_proof():
+    """Ten patients of fifty images, two of them always missed: as sure as of 8 in 10."""
+    missed = np.arange(500) < 100
+    pairs = [("AML", "healthy" if one else "AML") for one in missed]
+    images = rows(pairs, group=[f"p{i // 50}" for i in range(500)])
+    share = report(images, nobody(images))["screening"]["test"]["sensitivity"]
+    assert (share["value"], share["n"], share["n_groups"]) == (0.8, 500, 10)
+    low, high = beta.ppf([0.025, 0.975], 8.5, 2.5)
+    assert share["low"] == pytest.approx(low, abs=0.12)
+    assert share["high"] == pytest.approx(high, abs=0.06)
+    assert "interval_note" not in share
+
+
+def test_sick_and_healthy_have_each_their_own_groups():
+    """Five sick patients are too few, whoever is healthy; healthy images of nobody are narrow."""
+    sick = rows([("AML", "AML")] * 10, group=[f"p{i % 5}" for i in range(10)])
+    healthy = rows([("healthy", "healthy")] * 9 + [("healthy", "AML")], unit="image")
+    images = pd.concat([sick, healthy])
+    block = report(images, nobody(images))["screening"]["test"]
+    assert block["sensitivity"]["interval_reason"] == "too few groups: 5; 6 are needed"
+    assert block["sensitivity"]["low"] is None
+    assert block["specificity"]["low"] < 0.9 < block["specificity"]["high"]
+    assert "too narrow" in block["specificity"]["interval_note"]

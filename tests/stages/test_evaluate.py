@@ -95,7 +95,8 @@ def test_each_hospital_gets_the_scores_of_its_known_answers(project):
     assert (north["unit"], east["unit"]) == ("patient", "slide")
     assert north["metrics"]["accuracy"]["value"] == 7 / 8
     assert east["metrics"]["accuracy"]["value"] == 0.5
-    assert east["metrics"]["balanced_accuracy"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+    assert east["metrics"]["balanced_accuracy"] == {"value": 0.5, "low": None, "high": None}
+    assert east["interval_reason"] == "fewer than 6 groups at east"
     assert east["metrics"]["macro_f1"]["value"] == pytest.approx((0 + 2 / 3) / 2, abs=1e-6)
     assert north["per_class"]["monocyte"]["recall"] is None
     assert north["n_by_class"] == {"basophil": 4, "eosinophil": 4, "monocyte": 0}
