@@ -11,7 +11,7 @@ from stages.core import params
 from stages.core.errors import run_stage
 from stages.core.params import InputsParams, Params
 from stages.core.store import write_bytes, write_metrics
-from stages.core.tables import PREDICTIONS
+from stages.core.tables import PREDICTIONS, SPLIT
 from stages.images import contact_sheets, decoding
 from stages.inputs import preparation, reading
 from stages.models import rows, trained
@@ -29,31 +29,33 @@ def main() -> None:
     """Write metrics/cover.json, and a sheet of images with the cell seen and hidden."""
     rule = params.load("hospitals", "cover", "seed")
     card = trained.read_card(MODEL)
-    drawn = hidden_cell.choose_images(
-        PREDICTIONS.read_all(rule.hospitals), rule.cover.max_images, rule.seed
-    )
+    # Groups alone: the truth stands in the same table, and only evaluate knows it.
+    groups = SPLIT.read_all(rule.hospitals, ["image_id", "group"])
+    predicted = hidden_cell.add_groups(PREDICTIONS.read_all(rule.hospitals), groups)
+    drawn = hidden_cell.choose_images(predicted, rule.cover.max_images, rule.seed)
     before = hidden_cell.stored_calls(drawn, card.classes)
     after: pd.DataFrame | None = None
     tiles: list[contact_sheets.Pixels] = []
     if card.inputs.hide != "cell":
         after, tiles = _hide(drawn, before, card, rule)
-    confident = rule.cover.confident
-    content = hidden_cell.report(before, after, drawn["hospital"], card.classes, confident)
+    share = rule.cover.most_confident
+    content = hidden_cell.report(before, after, drawn, card.classes, share, rule.seed)
     write_metrics("cover", content)
     write_bytes(SHEET, contact_sheets.encode_sheet(tiles))
     if kept := content["all"]["keeps_confident_call"]:
-        log.info("cover: %.3f of %d confident calls stay", kept["value"], kept["n"])
+        log.info("cover: %.3f of the %d most confident calls stay", kept["value"], kept["n"])
 
 
 def _hide(
     drawn: pd.DataFrame, before: pd.DataFrame, card: trained.Card, rule: Params
 ) -> tuple[pd.DataFrame, list[contact_sheets.Pixels]]:
     """Call the images with their cells hidden; draw some of them in pairs."""
-    confident, view = rule.cover.confident, card.inputs.white_balance[0]
+    view = card.inputs.white_balance[0]
     covered = card.inputs.model_copy(update={"hide": "cell"})
     # Pixels are prepared by forked processes, so TensorFlow must not be running yet.
     hidden = rows.read(card.recipe, partial(_stream, drawn, covered), covered, plain_only=True)
     after = hidden_cell.name_calls(trained.predict_images(trained.load(MODEL), hidden))
+    confident = hidden_cell.find_confident(before, drawn["hospital"], rule.cover.most_confident)
     shown = hidden_cell.choose_examples(before, after, confident, N_EXAMPLES, rule.seed)
     ones = [card.inputs.model_copy(update={"white_balance": [view]}), covered]
     images = drawn[drawn["image_id"].isin(shown)]

@@ -69,4 +69,5 @@ def probe(**changes: Any) -> dict[str, Any]:
 
 
 def cover(**changes: Any) -> dict[str, Any]:
-    return {"all": {"keeps_confident_call": SHARE}, "flagged": [], **changes}
+    content = {"all": {"keeps_confident_call": SHARE}, "flagged": [], "not_judged": {}}
+    return content | changes

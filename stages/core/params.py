@@ -87,7 +87,7 @@ class CoverParams(Group):
     """Whether a call survives that the cell is hidden."""
 
     max_images: Annotated[int, Field(ge=1)]
-    confident: Annotated[float, Field(gt=0.0, lt=1.0)]
+    most_confident: Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class EvaluateParams(Group):

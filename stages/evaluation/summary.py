@@ -8,6 +8,7 @@ from stages.core.errors import name_some
 Block = Mapping[str, Any]
 
 SHOWN = ("accuracy", "macro_f1")
+TOLD = ("interval_reason", "interval_note")
 LEAKS = ("twin_in_train", "slide_or_patient_in_train")
 SIMULATED = "simulated hospitals: not evidence of accuracy on real cells"
 
@@ -28,7 +29,8 @@ def summarise(
     -------
     dict
         ``in_domain``, ``unseen_mean`` and ``unseen_worst`` (scores 0..1 with bounds, counts and
-        baseline), ``drop`` (in domain minus mean unseen), ``leaks`` (shares of the in-domain test),
+        baseline), ``drop`` (in domain minus mean unseen, over the ``n_classes`` that all hold),
+        ``leaks`` (shares of the in-domain test),
         ``shortcut`` and ``hospital_told`` (balanced accuracy of simple models on what must not
         matter), ``covered`` (confident calls that survive a hidden cell), ``screening`` (sick
         called healthy, in tasks that have the class healthy), ``simulated`` and ``warnings``.
@@ -36,14 +38,13 @@ def summarise(
     """
     told = (probe["hospital_told"] or {}).get("seen")
     covered = cover["all"]["keeps_confident_call"]
-    drop = evaluation["drop"]
     # Unseen images share no patient with training: counted in, they would thin the leak.
     leaks = split["leaks"]["by_part"].get("test", split["leaks"]["all"])
     summary = {
         "in_domain": _pick(evaluation["mean_in_domain"]),
         "unseen_mean": _pick(evaluation["mean_unseen"]),
         "unseen_worst": _pick(evaluation["worst_unseen"]),
-        "drop": drop["metrics"]["macro_f1"] if drop else None,
+        "drop": _pick_drop(evaluation["drop"]),
         "leaks": {name: _value(leaks[name]) for name in LEAKS},
         "shortcut": _pick_shortcut(probe["shortcut_score"]),
         "hospital_told": told and told["all"]["balanced_accuracy"]["value"],
@@ -54,6 +55,7 @@ def summarise(
     reasons = {
         "in_domain_reason": evaluation.get("in_domain_reason"),
         "unseen_reason": evaluation.get("unseen_reason"),
+        "drop_reason": evaluation.get("drop_reason"),
         "shortcut_reason": probe.get("shortcut_score_reason"),
         "hospital_told_reason": None if told else _say_untold(probe),
         "covered_reason": cover["all"].get("keeps_confident_call_reason"),
@@ -71,12 +73,19 @@ def summarise(
 def _pick(block: Block | None) -> dict[str, Any] | None:
     if block is None:
         return None
-    names = ("hospital", "unit", "n_images", "n_groups", "leaky")
+    names = ("hospital", "unit", "n_images", "n_groups", "leaky", *TOLD)
     return {
         **{name: block[name] for name in names if name in block},
         **{name: block["metrics"][name] for name in SHOWN},
         "baseline_macro_f1": block["baseline"]["macro_f1"],
     }
+
+
+def _pick_drop(block: Block | None) -> dict[str, Any] | None:
+    if block is None:
+        return None
+    told = {name: block[name] for name in TOLD if name in block}
+    return {**block["metrics"]["macro_f1"], "n_classes": len(block["classes"]), **told}
 
 
 def _pick_shortcut(block: Block | None) -> dict[str, Any] | None:
@@ -111,6 +120,11 @@ def _warn(evaluation: Block, probe: Block, cover: Block, simulated: Sequence[str
         warnings.append(
             f"At {name_some(cover['flagged'])} most confident calls survive that the cell is "
             "hidden: the model does not need the cell."
+        )
+    if cover["not_judged"]:
+        warnings.append(
+            "Whether the model needs the cell was not judged at some hospitals; "
+            f"{'; '.join(f'{name}: {why}' for name, why in cover['not_judged'].items())}."
         )
     if simulated:
         warnings.append(f"These are {SIMULATED} ({', '.join(sorted(simulated))}).")

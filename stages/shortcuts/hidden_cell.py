@@ -1,5 +1,6 @@
 """Whether a confident call survives that the cell is hidden: images drawn, calls compared."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,9 +9,10 @@ import pandas as pd
 
 from stages.core.errors import TableError, name_some
 from stages.core.settings import seed_for
-from stages.core.shares import describe_share
+from stages.evaluation.bootstrap import describe_share
 
 MIN_CONFIDENT = 10  # calls: below, no hospital is flagged or cleared
+N_DRAWS = 2000
 MOST = 0.5  # of the confident calls: a hospital where more of them survive is flagged
 BLIND = "the model was trained with inputs.hide: cell and never saw a cell that it could miss"
 
@@ -48,6 +50,24 @@ def choose_images(predictions: pd.DataFrame, max_images: int, seed: int) -> pd.D
         drawn += _shuffle(own["image_id"], seed)[:max_images]
     chosen = predictions[predictions["image_id"].isin(drawn)]
     return chosen.sort_values("image_id", ignore_index=True)
+
+
+def add_groups(predictions: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
+    """Put beside each image the ``group`` that the split has it in, for the intervals.
+
+    Raises
+    ------
+    TableError
+        An image is not in the split.
+    """
+    grouped = predictions.merge(split[["image_id", "group"]], on="image_id", how="left")
+    missing = sorted(grouped.loc[grouped["group"].isna(), "image_id"])
+    if missing:
+        raise TableError(
+            f"data/split has no row of {len(missing)} images ({name_some(missing)}). Run "
+            "'uv run dvc repro', which brings predictions and split into step."
+        )
+    return grouped
 
 
 def stored_calls(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -102,12 +122,43 @@ def name_calls(probabilities: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"call": calls, "p": values.max(axis=1)}, index=probabilities.index)
 
 
+def find_confident(calls: pd.DataFrame, hospitals: Sequence[str], share: float) -> pd.DataFrame:
+    """Find the most confident calls of each hospital.
+
+    Parameters
+    ----------
+    calls : pandas.DataFrame, shape (n_images, 2)
+        As `name_calls` returns them.
+    hospitals : sequence of str, length n_images
+        Where each image comes from.
+    share : float
+        How many of a hospital's calls are taken, 0..1; at least one.
+
+    Returns
+    -------
+    pandas.DataFrame, shape (n_images, 2)
+        On the same index: ``least``, the probability of the least confident call that is taken at
+        the hospital, and ``sure``, whether a call is taken: all that reach ``least``.
+
+    Notes
+    -----
+    A fixed probability would ask how a model was trained and not how sure it is: under label
+    smoothing of .1 over eleven classes no call is meant to exceed .909.
+    """
+    frame = calls.assign(hospital=list(hospitals))
+    least = frame.groupby("hospital")["p"].transform(
+        lambda p: p.nlargest(math.ceil(round(share * len(p), 9))).iloc[-1]
+    )
+    return pd.DataFrame({"least": least, "sure": frame["p"] >= least}, index=calls.index)
+
+
 def report(
     before: pd.DataFrame,
     after: pd.DataFrame | None,
-    hospitals: Sequence[str],
+    images: pd.DataFrame,
     classes: Sequence[str],
-    confident: float,
+    share: float,
+    seed: int,
 ) -> dict[str, Any]:
     """Compare the calls of the same images before and after their cells were hidden.
 
@@ -116,50 +167,56 @@ def report(
     before, after : pandas.DataFrame, shape (n_images, 2)
         As `name_calls` returns them, for the same images in the same order. `after` is None where
         the model was trained on hidden cells: then nothing can be compared.
-    hospitals : sequence of str, length n_images
-        Where each image comes from.
+    images : pandas.DataFrame, shape (n_images, n_columns)
+        ``hospital`` and ``group`` of each, in the same order.
     classes : sequence of str
         All classes of the model.
-    confident : float
-        The probability from which a call counts as confident, 0..1.
+    share : float
+        Of each hospital's calls, the most confident ones, that are judged; `find_confident`.
+    seed : int
+        For the intervals.
 
     Returns
     -------
     dict
-        ``by_hospital`` and ``all``, each with ``n_images``, ``n_confident`` (calls that were
-        confident before), ``keeps_confident_call`` (the share of those that are called the same
-        with confidence when the cell is hidden), ``still_confident`` (the share of all images
-        that are then called anything with confidence), ``calls`` (images by the class called);
-        ``confident``; and ``flagged``, the hospitals where more than half of at least ten
-        confident calls survive. What cannot be told is None, beside ``<name>_reason``.
+        ``by_hospital`` and ``all``, each with ``n_images``, ``n_confident`` (the calls judged),
+        ``least_p`` (by hospital: the probability of the least confident of them),
+        ``keeps_confident_call`` (the share of those that are called the same, with that
+        probability at least, when the cell is hidden), ``still_confident`` (the share of all
+        images that are then called anything with that probability), ``calls`` (images by the
+        class called); ``most_confident`` (`share`); ``flagged``, the hospitals where more than
+        half of at least ten confident calls survive; and ``not_judged``, those that are neither
+        flagged nor cleared, with the reason. What cannot be told is None, beside
+        ``<name>_reason``. Intervals are by redrawing groups, `bootstrap.describe_share`.
 
     Notes
     -----
     An early study covered the sick cell of an image, saw the model call it sick as before, and
     was content. It is the strongest sign that the background, the stain or the camera decides: a
     call that was made for the cell has to go with it.
-
-    Intervals are Wilson's, for images that vary independently; those of one patient do not, so
-    that the true intervals are wider.
     """
-    frame = before.assign(sure=before["p"] >= confident, hospital=list(hospitals))
+    names = images["hospital"].tolist()
+    frame = before.join(find_confident(before, names, share))
+    frame[["hospital", "group"]] = images[["hospital", "group"]].to_numpy()
     if after is not None:
         frame["hidden_call"] = after["call"]
-        frame["still"] = after["p"] >= confident
+        frame["still"] = after["p"] >= frame["least"]
         frame["kept"] = frame["sure"] & frame["still"] & (frame["call"] == frame["hidden_call"])
     by_hospital = {
-        str(name): _describe(rows, classes, confident) for name, rows in frame.groupby("hospital")
+        str(name): _describe(rows, classes, seed_for(seed, "cover", str(name)))
+        | {"least_p": float(rows["least"].iloc[0])}
+        for name, rows in frame.groupby("hospital")
     }
     return {
         "by_hospital": by_hospital,
-        "all": _describe(frame, classes, confident),
-        "confident": confident,
+        "all": _describe(frame, classes, seed_for(seed, "cover")),
+        "most_confident": share,
         **_flag(by_hospital),
     }
 
 
 def choose_examples(
-    before: pd.DataFrame, after: pd.DataFrame, confident: float, n_examples: int, seed: int
+    before: pd.DataFrame, after: pd.DataFrame, confident: pd.DataFrame, n_examples: int, seed: int
 ) -> list[str]:
     """Pick images to look at among the confidently called ones, by name.
 
@@ -167,8 +224,8 @@ def choose_examples(
     ----------
     before, after : pandas.DataFrame, shape (n_images, 2)
         As for `report`.
-    confident : float
-        As for `report`.
+    confident : pandas.DataFrame, shape (n_images, 2)
+        As `find_confident` returns it for `before`.
     n_examples : int
         At most so many.
     seed : int
@@ -179,8 +236,8 @@ def choose_examples(
         The ``image_id`` of those that keep their call when the cell is hidden, then of those that
         lose it; half of each, and more of the one where the other has too few.
     """
-    sure = before["p"] >= confident
-    kept = sure & (after["p"] >= confident) & (before["call"] == after["call"])
+    sure = confident["sure"]
+    kept = sure & (after["p"] >= confident["least"]) & (before["call"] == after["call"])
     keep, lose = (_shuffle(before.index[mask], seed) for mask in (kept, sure & ~kept))
     n_keep = max(n_examples // 2, n_examples - len(lose))
     return [*keep[:n_keep], *lose[: n_examples - min(n_keep, len(keep))]]
@@ -191,31 +248,30 @@ def _shuffle(image_ids: Sequence[str] | pd.Series | pd.Index, seed: int) -> list
     return sorted(image_ids, key=lambda image_id: (seed_for(seed, "cover", image_id), image_id))
 
 
-def _describe(rows: pd.DataFrame, classes: Sequence[str], confident: float) -> dict[str, Any]:
-    n_sure = int(rows["sure"].sum())
-    counts = {"n_images": len(rows), "n_confident": n_sure}
+def _describe(rows: pd.DataFrame, classes: Sequence[str], seed: int) -> dict[str, Any]:
+    sure = rows[rows["sure"]]
+    counts = {"n_images": len(rows), "n_confident": len(sure)}
     if "kept" not in rows:
         names = ("keeps_confident_call", "still_confident", "calls")
         return counts | dict.fromkeys(names) | {f"{name}_reason": BLIND for name in names}
-    content = {
+    return {
         **counts,
-        "keeps_confident_call": describe_share(int(rows["kept"].sum()), n_sure),
-        "still_confident": describe_share(int(rows["still"].sum()), len(rows)),
+        "keeps_confident_call": describe_share(sure["kept"], sure["group"], N_DRAWS, seed),
+        "still_confident": describe_share(rows["still"], rows["group"], N_DRAWS, seed),
         "calls": {name: int((rows["hidden_call"] == name).sum()) for name in classes},
     }
-    if not n_sure:
-        content["keeps_confident_call"] = None
-        content["keeps_confident_call_reason"] = f"no call reaches {confident:g} with the cell seen"
-    return content
 
 
 def _flag(by_hospital: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    shares = {name: block["keeps_confident_call"] for name, block in by_hospital.items()}
-    judged = {
-        name: share for name, share in shares.items() if share and share["n"] >= MIN_CONFIDENT
-    }
-    if not judged:
-        blind = any("calls_reason" in block for block in by_hospital.values())
-        few = f"no hospital has {MIN_CONFIDENT} confident calls"
-        return {"flagged": None, "flagged_reason": BLIND if blind else few}
-    return {"flagged": [name for name, share in judged.items() if share["value"] > MOST]}
+    flagged, not_judged = [], {}
+    for name, block in by_hospital.items():
+        share = block["keeps_confident_call"]
+        if share is None:
+            not_judged[name] = BLIND
+        elif share["n"] < MIN_CONFIDENT:
+            not_judged[name] = f"{share['n']} confident calls; {MIN_CONFIDENT} are needed"
+        elif share["value"] > MOST:
+            flagged.append(name)
+    if len(not_judged) < len(by_hospital):
+        return {"flagged": flagged, "not_judged": not_judged}
+    return {"flagged": None, "flagged_reason": "no hospital is judged", "not_judged": not_judged}

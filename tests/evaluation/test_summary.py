@@ -66,8 +66,10 @@ def test_every_warning_is_kept():
     for name in ("mean_in_domain", "mean_unseen"):
         content[name]["leaky"] = "leaky: 12.0 % of test images have a twin in train"
     probe = results.probe(warnings=["Class basophil comes from north only."])
-    cover = results.cover(flagged=["south"])
-    leak, shortcut, covered, drawn = picked(content, ["north"], probe, cover)["warnings"]
+    cover = results.cover(flagged=["south"], not_judged={"east": "3 calls", "west": "4 calls"})
+    warnings = picked(content, ["north"], probe, cover)["warnings"]
+    leak, shortcut, covered, unjudged, drawn = warnings
+    assert unjudged.endswith("not judged at some hospitals; east: 3 calls; west: 4 calls.")
     assert "12.0 % of test images" in leak
     assert shortcut == "Class basophil comes from north only."
     assert "At south most confident calls survive" in covered
@@ -90,3 +92,20 @@ def test_where_preparation_hides_the_background_the_hospital_is_not_told():
     found = picked(probe=probe)
     assert found["hospital_told"] is found["shortcut"] is None
     assert found["hospital_told_reason"] == found["shortcut_reason"] == reason
+
+
+def test_a_null_interval_bears_its_reason_and_a_narrow_one_its_note():
+    """And the drop says over how many classes it goes."""
+    content = results.evaluation(("east",), n=4)
+    found = picked(content)
+    assert found["drop"]["n_classes"] == len(content["drop"]["classes"])
+    for name in ("in_domain", "unseen_mean", "unseen_worst", "drop"):
+        assert found[name]["interval_reason"].startswith("fewer than 6 groups at ")
+    content["mean_unseen"]["interval_note"] = "too narrow"
+    assert picked(content)["unseen_mean"]["interval_note"] == "too narrow"
+
+
+def test_hospitals_of_no_common_class_have_a_reason_for_no_drop():
+    content = results.evaluation() | {"drop": None, "drop_reason": "no class"}
+    found = picked(content)
+    assert (found["drop"], found["drop_reason"]) == (None, "no class")
