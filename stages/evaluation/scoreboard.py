@@ -252,18 +252,16 @@ def _span(score: Block, block: Block | None = None) -> str:
     block = {**score, **(block or {})}
     if score["low"] is None:
         return f"no interval: {block.get('interval_reason', 'too few groups')}"
-    low, high = _outwards(score)
-    return f"{low} to {high}{NARROW if 'interval_note' in block else ''}"
+    return outwards(score, " to ") + (NARROW if "interval_note" in block else "")
 
 
 def _between(score: Block, block: Block) -> str:
     if score["low"] is None:
         return TOO_FEW
-    low, high = _outwards(score)
-    return f"{low}-{high}{NARROW if 'interval_note' in block else ''}"
+    return outwards(score) + (NARROW if "interval_note" in block else "")
 
 
-def _outwards(score: Block) -> tuple[str, str]:
+def outwards(score: Block, between: str = "-") -> str:
     """Round the ends away from one another: an interval that is printed has a width."""
     low, high = (round(1000 * score[end], 3) for end in ("low", "high"))
-    return f"{math.floor(low) / 1000:.3f}", f"{math.ceil(high) / 1000:.3f}"
+    return f"{math.floor(low) / 1000:.3f}{between}{math.ceil(high) / 1000:.3f}"
