@@ -23,7 +23,7 @@ EXPANDED = (  # of `expand`
 )
 TOO_NARROW = (
     "no patients are published: pictures that may be of one patient are drawn apart, so the "
-    "interval is too narrow"
+    "interval is too narrow (in made hospitals three in four such held the truth)"
 )
 HALF = 0.5  # picture: Jeffreys' prior of a share
 MAX_BLOCK = 4_000_000  # numbers drawn at once: 32 MB, however many groups there are

@@ -8,6 +8,7 @@ from sklearn.metrics import f1_score, recall_score
 from stages.core.errors import TableError
 from stages.core.shares import describe_share
 from stages.evaluation import metrics, scoring
+from tests.bench import bench_coverage
 
 LEUKAEMIA = ["AML", "APL", "healthy"]
 
@@ -508,3 +509,19 @@ def test_a_kappa_that_is_not_defined_is_null_with_its_reason():
     assert "kappa" in east["baseline_reason"]
     assert north["metrics"]["kappa"]["value"] == north["metrics"]["kappa"]["high"] == 1.0
     assert "baseline_reason" not in north
+
+
+@pytest.mark.parametrize(
+    ("world", "before"), [("3 %, high scores", 0.7), ("four common classes", 0.88)]
+)
+def test_intervals_of_six_groups_hold_the_truth(monkeypatch, world, before):
+    """Of made hospitals of six patients each; plain percentiles fail, with a rare class by far."""
+    monkeypatch.setattr(bench_coverage, "N_DRAWS", 400)
+    made = bench_coverage.WORLDS[world]
+    drawn = [
+        bench_coverage.hospitals_of("macro F1", made, 6, np.random.default_rng([6, number]))
+        for number in range(100)
+    ]
+    held = np.mean([bench_coverage.judge(one, "macro_f1") for one in drawn], axis=0)
+    assert held[0] < before
+    assert held[1] >= 0.9
