@@ -14,6 +14,7 @@ from stages.evaluation import scoreboard
 from stages.labels import taxonomy
 from stages.tools import results
 from tests import documents
+from tests.made.shipped import demo_params
 from tests.projects import ROOT
 
 README = documents.read("README.md")
@@ -42,7 +43,7 @@ def apply(command, must_be_written=True):
 
     A key that the command sets must be written in params.yaml, as DVC wants it.
     """
-    content = yaml.safe_load(documents.read("params.yaml"))
+    content = demo_params()
     for setting in documents.settings(command):
         key, _, text = setting.partition("=")
         values = re.split(r",(?![^\[]*\])", text)

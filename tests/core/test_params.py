@@ -10,9 +10,10 @@ import yaml
 from stages.core.errors import ParamsError
 from stages.core.params import load, parse
 from stages.core.settings import seed_for
+from tests.made.shipped import demo_params
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+SHIPPED = demo_params()
 
 
 def changed(path, value):
@@ -62,9 +63,10 @@ def test_a_fault_is_named(path, value, match):
     assert "\n" not in str(fault.value)
 
 
-def test_only_the_named_groups_can_be_read(monkeypatch):
+def test_only_the_named_groups_can_be_read(tmp_path, monkeypatch):
     """A stage cannot read a parameter that it did not name, and so did not declare."""
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump(SHIPPED), encoding="utf-8")
     rule = load("split", "seed")
     assert rule.seed == SHIPPED["seed"]
     with pytest.raises(AttributeError):

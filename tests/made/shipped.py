@@ -1,11 +1,13 @@
 """The shipped recipes and replays, as they are and as a copy to be edited."""
 
+import copy
 import csv
 import shutil
 from functools import cache
 
 import pytest
 
+from stages.core import settings
 from stages.tools import replays
 from tests.projects import ROOT
 
@@ -13,6 +15,22 @@ PROJECT_FILES = (
     "params.yaml", "data/hospitals.yaml", "data/taxonomies.csv", "data/protocols.csv",
     "data/replays.csv",
 )  # fmt: skip
+
+
+DEMO = {
+    "seed": 42, "hospitals": ["demo_north", "demo_east", "demo_west"], "partial": [],
+    "taxonomy": "cells11", "weights_dir": None,
+    "split": {
+        "method": "grouped", "train_hospitals": ["demo_north", "demo_east"],
+        "valid": 0.15, "test": 0.2, "folds": 5, "fold": None,
+    },
+}  # fmt: skip
+
+
+def demo_params():
+    """The content of params.yaml with the choices of the demo, whatever a user chose in it."""
+    content = settings.read_yaml(ROOT / "params.yaml")
+    return content | copy.deepcopy(DEMO)
 
 
 @cache

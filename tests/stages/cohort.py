@@ -9,6 +9,7 @@ import yaml
 from stages.core.tables import IMAGES, QUALITY, REJECTED, SPLIT
 from stages.datasets import contents
 from stages.datasets.hospitals import Hospital
+from tests.made.shipped import demo_params
 
 ROOT = Path(__file__).resolve().parents[2]
 # Without TensorFlow.
@@ -18,8 +19,7 @@ CODES = {"SNE": "segmented_neutrophil", "LY": "lymphocyte", "MO": "monocyte"}
 
 def write_project(folder: Path, hospitals: tuple[str, ...] = ("a", "b", "c"), **changes) -> None:
     """Write params.yaml, label maps and taxonomies of a project into `folder`."""
-    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    content |= {"hospitals": list(hospitals), "taxonomy": "cells11", "partial": []}
+    content = demo_params() | {"hospitals": list(hospitals)}
     content["split"] |= {"train_hospitals": list(hospitals[:-1]) or list(hospitals)}
     content |= changes
     (folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")

@@ -27,7 +27,7 @@ def at_root(monkeypatch):
 
 def test_every_recipe_has_a_source_or_is_ours(rows, content):
     used = {replay.recipe for replay in rows.values()}
-    assert used | OURS == set(content["models"])
+    assert used | OURS <= set(content["models"])  # a user may have added some
     assert not used & OURS
 
 
