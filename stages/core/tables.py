@@ -19,7 +19,9 @@ REASONS = (
     "not_an_image",  # the bytes, or the name, are of no picture format
     "empty",  # no bytes
     "unreadable",  # a picture's name, but no decoder opens it
+    "unsupported",  # a picture of a kind that is not read; the detail names it
     "truncated",  # opens, but ends before its last row
+    "damaged",  # opens, but a part was overwritten or lost
     "undersized",
     "oversized",
     "blank",  # one colour: nothing was photographed

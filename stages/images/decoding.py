@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from stages.core.errors import ImageError
 from stages.core.params import FilterParams
+from stages.images import jpeg
 
 SIGNATURES = {
     b"\xff\xd8\xff": "jpeg",
@@ -19,9 +20,6 @@ SIGNATURES = {
     b"MM\x00*": "tiff",
 }
 MAX_PIXELS = 64_000_000  # 8000 x 8000: a decoded picture stays below 200 MB
-END_OF_JPEG = b"\xff\xd9"
-FILLED = 128  # libjpeg's grey where the file gives no more
-FILLER = bytes(range(1, 128)) * 2  # stands in for lost picture code; holds no marker
 
 
 @dataclass(frozen=True)
@@ -59,14 +57,15 @@ def decode(content: bytes) -> Picture:
     Raises
     ------
     ImageError
-        With the reason ``empty``, ``not_an_image``, ``unreadable``, ``truncated``, or
-        ``oversized`` (more than `MAX_PIXELS` by its header, so never decoded).
+        With the reason ``empty``, ``not_an_image``, ``unreadable``, ``unsupported``,
+        ``truncated``, ``damaged``, or ``oversized`` (more than `MAX_PIXELS` by its header, so
+        never decoded).
 
     Notes
     -----
-    Every pixel is decoded: a header says nothing of the end of the file. libjpeg fills what is
-    missing with grey without a word, so that a JPEG which lost its end but not its end mark
-    needs a second look. Pillow's JPEG pixels equal OpenCV's, at the same speed.
+    Every pixel is decoded: a header says nothing of the end of the file. JPEG goes through
+    simplejpeg, which passes on libjpeg's warnings of destroyed picture code; its pixels equal
+    Pillow's and OpenCV's. Everything else goes through Pillow.
 
     The orientation note of cameras is ignored: a microscope has no upright, and published masks
     and sizes refer to the stored pixels. 16-bit channels keep their upper 8 bits. CMYK and
@@ -77,10 +76,7 @@ def decode(content: bytes) -> Picture:
         warnings.simplefilter("ignore")  # damaged notes of a camera, palettes with alpha: harmless
         image = _open(content, file_format)
         mode = image.mode
-        rgb = _load(image)
-    is_suspect = "progressive" in image.info or _may_be_filled(rgb)
-    if file_format == "jpeg" and is_suspect and _is_cut(content, rgb):
-        raise ImageError("truncated", "the picture code ends before the last row")
+        rgb = _load(content, image, file_format)
     return Picture(rgb, file_format, mode)
 
 
@@ -136,6 +132,7 @@ def _open(content: bytes, file_format: str) -> Image.Image:
     except UnidentifiedImageError:
         if file_format == "tiff" and _lacks_directory(content):
             raise ImageError("truncated", "ends before its directory of rows") from None
+        _refuse_unread(content, file_format)
         raise ImageError("unreadable", f"a {file_format} file whose header is damaged") from None
     except Exception as error:
         raise ImageError("unreadable", f"{file_format}: {error}") from None
@@ -150,7 +147,16 @@ def _lacks_directory(content: bytes) -> bool:
     return int.from_bytes(content[4:8], order) + 2 > len(content)
 
 
-def _load(image: Image.Image) -> np.ndarray:
+def _refuse_unread(content: bytes, file_format: str) -> None:
+    name = jpeg.name_unread(content) if file_format == "jpeg" else None
+    if name is not None:
+        raise ImageError("unsupported", f"{name}, which is not read; save it with 8 bits, lossy")
+
+
+def _load(content: bytes, image: Image.Image, file_format: str) -> np.ndarray:
+    pixels = jpeg.load(content, image.mode) if file_format == "jpeg" else None
+    if pixels is not None and pixels.shape[2] == 3:
+        return pixels
     try:
         if image.mode in ("I", "F"):
             raise ImageError("unreadable", f"32-bit numbers ({image.mode}) are no stained picture")
@@ -161,6 +167,7 @@ def _load(image: Image.Image) -> np.ndarray:
     except ImageError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds, by format and fault
+        _refuse_unread(content, file_format)
         text = str(error)
         reason = "truncated" if _says_cut(error) else "unreadable"
         raise ImageError(reason, text or type(error).__name__) from None
@@ -171,24 +178,3 @@ def _says_cut(error: Exception) -> bool:
     return isinstance(error, EOFError) or any(
         word in text for word in ("truncated", "not enough", "unexpected end", "eof", "incomplete")
     )
-
-
-def _may_be_filled(rgb: np.ndarray) -> bool:
-    """Tell whether the last block is wholly of the grey that libjpeg fills in."""
-    height, width = rgb.shape[:2]
-    corner = rgb[(height - 1) // 8 * 8 :, (width - 1) // 8 * 8 :]
-    return bool((corner == FILLED).all())
-
-
-def _is_cut(content: bytes, rgb: np.ndarray) -> bool:
-    """Tell a JPEG that lost the end of its picture code, but not its end mark, from a grey one.
-
-    With filler put before the end mark, a whole picture stays the same, because its code is
-    complete; where code is missing, the filler is decoded in its place.
-    """
-    end = content.rfind(END_OF_JPEG)
-    filled = content[:end] + FILLER + END_OF_JPEG
-    try:
-        return not np.array_equal(_load(_open(filled, "jpeg")), rgb)
-    except ImageError:
-        return True

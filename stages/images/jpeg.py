@@ -1,0 +1,91 @@
+"""JPEG files: pixels where the whole picture code is there, and a name for what is not read."""
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from stages.core.errors import ImageError
+
+END = b"\xff\xd9"
+FRAMES = range(0xC0, 0xD0)  # markers that begin a frame, but for the three below
+NO_FRAMES = (0xC4, 0xC8, 0xCC)
+LONE_MARKERS = (0x01, *range(0xD0, 0xD9))  # without a length
+COLOURS = {"L": "RGB", "RGB": "RGB", "CMYK": "CMYK"}
+
+
+def load(content: bytes, mode: str) -> NDArray[np.uint8] | None:
+    """Decode a JPEG strictly: what libjpeg only warns of is an error.
+
+    Parameters
+    ----------
+    content : bytes
+    mode : str
+        ``"L"``, ``"RGB"`` or ``"CMYK"``, of its header.
+
+    Returns
+    -------
+    numpy.ndarray of uint8, shape (height, width, 3 or 4), optional
+        RGB, or CMYK as stored. None where this decoder cannot say: another one must try.
+
+    Raises
+    ------
+    ImageError
+        ``truncated``: the picture code ends before the last row. ``damaged``: it does not fit
+        together, because a part was overwritten or lost.
+
+    Notes
+    -----
+    Every bit of the picture code must be used up when the last pixel is decoded. Whatever was
+    overwritten or lost inside shifts what follows, so that code is lacking or left over; libjpeg
+    then fills with grey, or goes on, and says so in a warning that Pillow hides. What says
+    nothing of the pixels is no fault: no end mark, padding before it, anything behind it.
+    """
+    try:
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(content, COLOURS[mode])
+        return pixels
+    except ValueError as error:
+        said = str(error)
+    if said.startswith("Premature end of JPEG file") and not content.endswith(END):
+        return load(content + END, mode)
+    if "remature end" in said:
+        raise ImageError("truncated", "the picture code ends before the last row")
+    if not said.startswith("Corrupt JPEG data"):
+        return None
+    whole = _without_padding(content)
+    if whole != content:
+        return load(whole, mode)
+    raise ImageError(
+        "damaged", f"a part of the picture code was overwritten or lost ({said.split(': ')[-1]})"
+    )
+
+
+def _without_padding(content: bytes) -> bytes:
+    """Drop zeros before the last end mark, but not one that belongs to a 255 before it."""
+    start = content[: content.rfind(END)]
+    code = start.rstrip(b"\x00")
+    kept = len(code) + (code.endswith(b"\xff") and len(code) < len(start))
+    return start[:kept] + END if kept < len(start) else content
+
+
+def name_unread(content: bytes) -> str | None:
+    """Name the kind of a JPEG that no decoder here reads; None where it is a usual one."""
+    place = 2
+    while place + 9 < len(content) and content[place] == 0xFF:
+        marker = content[place + 1]
+        if marker == 0xFF or marker in LONE_MARKERS:
+            place += 1 if marker == 0xFF else 2
+        elif marker == 0xF7:
+            return "a JPEG-LS"
+        elif marker in FRAMES and marker not in NO_FRAMES:
+            return _name_frame(marker, content[place + 4])
+        else:
+            place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    return None
+
+
+def _name_frame(marker: int, bits: int) -> str | None:
+    if marker & 3 == 3:
+        return f"a lossless JPEG of {bits} bits"
+    if marker & 4:
+        return "a hierarchical JPEG"
+    return f"a JPEG of {bits} bits" if bits != 8 else None
