@@ -22,6 +22,7 @@ OD_OFFSET = 4.0
 GREY = 180.0  # channel mean after grey_world
 MARGIN = 0.15  # of the cell's radius: how far beyond it `hide` keeps, or covers, the picture
 BESIDE = 4  # px beside what is seen: two for the sampler, two for the blur
+LEAST_BLUR = 1.1  # from so many pixels on that fall on one, more than the sampler's two are merged
 COVER = 1.25  # radius of the disc that hides a cell, in the hospital's cell radii
 NO_CHANGE = np.eye(3)
 WHITES = ("white_r", "white_g", "white_b")
@@ -238,23 +239,27 @@ def _from_pixels(size: int) -> Transform:
 
 def _warp(picture: Pixels, matrix: Transform, size: int, border: tuple[float, ...]) -> Pixels:
     """Sample the picture; `matrix` maps pixel centres of the result to pixel corners of it."""
+    # How many columns and rows of the picture fall on one pixel of the result, however turned.
+    merged = np.hypot(matrix[:2, 0], matrix[:2, 1])
     height, width = picture.shape[:2]
-    merged = min(float(np.hypot(*matrix[:2, axis])) for axis in (0, 1))
-    whole = max(1, min(int(merged), height, width))
+    whole = np.clip(merged.astype(np.int64), 1, (width, height))
     picture, matrix = _cut_to_what_is_seen(picture, matrix, size, whole)
-    height, width = picture.shape[:2]
-    if whole > 1:
+    columns, rows = (int(n) for n in whole)
+    if columns > 1 or rows > 1:
         # Averages of whole blocks; the pixels that fill no block are added from the border.
+        height, width = picture.shape[:2]
         padded = cv2.copyMakeBorder(
-            picture, 0, -height % whole, 0, -width % whole, cv2.BORDER_REPLICATE
+            picture, 0, -height % rows, 0, -width % columns, cv2.BORDER_REPLICATE
         )
-        small = (padded.shape[1] // whole, padded.shape[0] // whole)
+        small = (padded.shape[1] // columns, padded.shape[0] // rows)
         picture = cv2.resize(padded, small, interpolation=cv2.INTER_AREA).astype(np.uint8)
     rest = merged / whole
-    if rest > 1.1:
-        sigma = 0.5 * float(np.sqrt(rest**2 - 1))
-        picture = cv2.GaussianBlur(picture, (5, 5), sigma).astype(np.uint8, copy=False)
-    to_centres = matrix[:2] / whole - np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5]])
+    if (rest > LEAST_BLUR).any():
+        sigma_x, sigma_y = (0.5 * math.sqrt(max(float(r), 1.0) ** 2 - 1) for r in rest)
+        kernel = (5 if rest[0] > LEAST_BLUR else 1, 5 if rest[1] > LEAST_BLUR else 1)
+        blurred = cv2.GaussianBlur(picture, kernel, sigma_x, sigmaY=sigma_y)
+        picture = blurred.astype(np.uint8, copy=False)
+    to_centres = matrix[:2] / whole[:, None] - np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5]])
     return cv2.warpAffine(
         picture,
         to_centres,
@@ -266,19 +271,20 @@ def _warp(picture: Pixels, matrix: Transform, size: int, border: tuple[float, ..
 
 
 def _cut_to_what_is_seen(
-    picture: Pixels, matrix: Transform, size: int, whole: int
+    picture: Pixels, matrix: Transform, size: int, whole: NDArray[np.int64]
 ) -> tuple[Pixels, Transform]:
     """Drop the rows and columns that reach no pixel of the result: less to average and blur.
 
-    The cut lies between blocks of `whole` pixels and leaves what the filters look at.
+    The cut lies between blocks of `whole` (columns, rows) and leaves what the filters look at.
     """
     height, width = picture.shape[:2]
     ends = np.array([[0, 0, size - 1, size - 1], [0, size - 1, 0, size - 1], [1, 1, 1, 1]])
-    seen = matrix[:2] @ ends / whole
-    left, top = (whole * max(0, math.floor(low) - BESIDE) for low in seen.min(axis=1))
-    right, bottom = (whole * (math.ceil(high) + BESIDE) for high in seen.max(axis=1))
-    left, top = min(left, width - 1), min(top, height - 1)
-    cut = picture[top : max(bottom, top + 1), left : max(right, left + 1)]
+    seen = matrix[:2] @ ends / whole[:, None]
+    first = whole * np.maximum(0, np.floor(seen.min(axis=1)).astype(np.int64) - BESIDE)
+    left, top = (int(n) for n in np.minimum(first, (width - 1, height - 1)))
+    last = whole * (np.ceil(seen.max(axis=1)).astype(np.int64) + BESIDE)
+    right, bottom = (int(n) for n in np.maximum(last, (left + 1, top + 1)))
+    cut = picture[top:bottom, left:right]
     return cut, matrix - np.array([[0.0, 0.0, left], [0.0, 0.0, top], [0.0, 0.0, 0.0]])
 
 
