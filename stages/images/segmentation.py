@@ -104,15 +104,13 @@ def enlarge(mask: Mask, height: int, width: int) -> Mask:
 def _shrink(rgb: Pixels) -> Pixels:
     """Bring the longer side to the working size; smooth."""
     height, width = rgb.shape[:2]
-    longest = max(height, width)
-    whole = max(1, longest // WORKING_SIDE)
-    if min(height, width) >= whole > 1:
-        # Whole factors first: their means are exact, those of other factors go through floats.
-        even = np.ascontiguousarray(rgb[: height // whole * whole, : width // whole * whole])
-        size = (width // whole, height // whole)
-        rgb = cv2.resize(even, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     rows, columns = working_shape(height, width)
-    small = cv2.resize(rgb, (columns, rows), interpolation=cv2.INTER_LINEAR_EXACT)
+    down, across = -(-height // rows), -(-width // columns)
+    # Up to whole multiples first: means of whole factors are exact, those of others go through
+    # floats. Nothing is cut off for it, or what is found would lie beside its place.
+    size = (columns * across, rows * down)
+    multiple = cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR_EXACT)
+    small = cv2.resize(multiple, (columns, rows), interpolation=cv2.INTER_AREA)
     return cv2.GaussianBlur(small, (5, 5), 0).astype(np.uint8, copy=False)
 
 

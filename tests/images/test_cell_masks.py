@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from stages.core.errors import TableError
@@ -43,6 +43,38 @@ def test_lone_cell_is_outlined():
     assert found.centre == pytest.approx((120, 120), abs=1.5)
     assert found.cell_radius == pytest.approx(50, rel=0.05)
     assert not (found.nucleus & ~found.cell).any()
+
+
+@settings(deadline=None, max_examples=40)
+@example(height=799, width=799, across=0.06, down=0.06, seed=0)
+@example(height=590, width=804, across=-0.06, down=0.0, seed=0)
+@given(
+    height=st.integers(180, 900),
+    width=st.integers(180, 900),
+    across=st.floats(-0.06, 0.06),
+    down=st.floats(-0.06, 0.06),
+    seed=st.integers(0, 9),
+)
+def test_the_outline_lies_where_the_cell_is(height, width, across, down, seed):
+    """Centroids of cell and nucleus are true to 1 px, whatever the size: nothing is cut to fit.
+
+    Columns and rows that filled no whole block were once left out, and the outline stretched over
+    them: 2.6 px away from the cell.
+    """
+    assume(max(height, width) <= 2 * min(height, width))
+    side = min(height, width)
+    x, y = width / 2 + across * side, height / 2 + down * side
+    columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    off = np.hypot(columns - x, rows - y)
+    rgb = np.full((height, width, 3), WHITE, np.float64)
+    for radius, colour in ((0.22 * side, CYTOPLASM), (0.13 * side, NUCLEUS)):
+        share = np.clip(radius - off + 0.5, 0, 1)[..., None]
+        rgb += share * (np.array(colour) - rgb)
+    noise = np.random.default_rng(seed).normal(0, 1.5, rgb.shape)
+    found = cell_masks.segment((rgb + noise).astype(np.uint8))
+    for mask in (found.cell, found.nucleus):
+        assert columns[mask].mean() == pytest.approx(x, abs=1)
+        assert rows[mask].mean() == pytest.approx(y, abs=1)
 
 
 def test_touching_red_cells_are_cut_off():
