@@ -126,6 +126,11 @@ def test_every_stage_ran_once_and_the_end_is_readable(project):
     assert "not evidence of accuracy on real cells" in told
 
 
+def test_no_stage_prints_a_librarys_warning(project):
+    """What a user reads is written for users: libraries' warnings name their class on stderr."""
+    assert re.findall(r".*Warning\b.*", project.first.stdout + project.first.stderr) == []
+
+
 def test_a_second_run_does_nothing(project):
     assert stages_run(project.dvc("repro")) == []
     assert project.git("status", "--porcelain") == ""

@@ -323,7 +323,8 @@ def _depth(own: Mask) -> Pixels:
         own.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(1.0, 0.0, 0.0, 0.0)
     )
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
-    levels = np.clip(distance * DISTANCE_UNIT, 0, 255).astype(np.uint8)
+    # Where there is no background at all, the distance is the largest number of its kind.
+    levels = (np.minimum(distance, 255 // DISTANCE_UNIT) * DISTANCE_UNIT).astype(np.uint8)
     return cv2.blur(levels, (3, 3)).astype(np.uint8, copy=False)
 
 

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import ExtraTreesClassifier
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from stages.core.settings import seed_for
@@ -219,8 +218,13 @@ def _answer_linear(x: Array, truth: Codes, asked: Array, n_classes: int) -> Arra
     discriminants = LinearDiscriminantAnalysis(
         "lsqr", shrinkage=SHRINKAGE, priors=np.full(n_classes, 1 / n_classes)
     )
-    model = make_pipeline(StandardScaler(), discriminants)
-    probabilities: Array = model.fit(x[:, varies], truth).predict_proba(asked[:, varies])
+    scaler = StandardScaler().fit(x[:, varies])
+    # A lone picture counts twice: with the same mean and still no spread it changes nothing, but
+    # scikit-learn prints a warning of each class of one.
+    lone = np.flatnonzero(np.bincount(truth)[truth] == 1)
+    learnt = np.concatenate([np.arange(len(truth)), lone])
+    discriminants.fit(scaler.transform(x[:, varies])[learnt], truth[learnt])
+    probabilities: Array = discriminants.predict_proba(scaler.transform(asked[:, varies]))
     return probabilities
 
 

@@ -95,3 +95,9 @@ def test_nothing_dark_gives_empty_masks():
     assert not cell.any()
     assert not nucleus.any()
     assert white == pytest.approx([221] * 3, abs=3)
+
+
+def test_a_picture_that_is_all_foreground_is_outlined():
+    """Without any background the distance to it has no end: no overflow, and the depth is full."""
+    depth = segmentation._depth(np.ones((160, 160), bool))
+    assert (depth == 255).all()

@@ -1,10 +1,14 @@
 """Probing: what tells a class is found, nothing is cried without cause, groups stay whole."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from stages.shortcuts import probing
 from tests.made.looks import barcelona_sizes, make_cohort
@@ -141,6 +145,19 @@ def test_discriminants_bear_constant_measures():
     np.testing.assert_allclose(answers, probing._answer_linear(x, truth, x[:2], 2))
     still = probing._answer_linear(x * 0, truth, x[:2] * 0, 2)
     np.testing.assert_allclose(still, 0.5)
+
+
+def test_a_class_of_one_picture_is_learnt_without_a_warning():
+    """A lone picture has no spread: the answers are scikit-learn's, which would print of it."""
+    rng = np.random.default_rng(0)
+    truth = np.array([0] * 20 + [1] * 20 + [2])
+    x = rng.normal(0, 1, (41, 5)) + truth[:, None]
+    asked = rng.normal(1, 1, (10, 5))
+    oracle = LinearDiscriminantAnalysis("lsqr", shrinkage=probing.SHRINKAGE, priors=[1 / 3] * 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = make_pipeline(StandardScaler(), oracle).fit(x, truth).predict_proba(asked)
+    np.testing.assert_allclose(probing._answer_linear(x, truth, asked, 3), expected, atol=1e-9)
 
 
 def test_together_is_the_mean_of_the_families_of_a_level():

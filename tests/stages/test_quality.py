@@ -157,3 +157,37 @@ def test_same_bytes_for_any_number_of_workers(hospital, monkeypatch):
     quality.main("here")
     assert results(hospital) == alone
     assert len(alone) == 5
+
+
+def odd():
+    """Pictures that are no smear, by what is odd: nobody knows what a folder holds."""
+    rng = np.random.default_rng(0)
+    filled = np.full((120, 120, 3), (95, 50, 140), np.uint8)
+    cv2.circle(filled, (60, 60), 34, (236, 226, 208), -1)
+    mask = np.zeros((150, 150, 3), np.uint8)
+    cv2.circle(mask, (75, 75), 40, (128, 128, 128), -1)
+    halves = np.full((90, 90, 3), 235, np.uint8)
+    halves[:, 45:] = 20
+    spot = np.full((64, 64, 3), 255, np.uint8)
+    spot[32, 32] = 0
+    ramp = np.repeat(np.linspace(0, 255, 200, dtype=np.uint8)[None, :, None], 50, 0).repeat(3, 2)
+    return {
+        "stain to every border, a vacuole": filled,
+        "a published mask": mask,
+        "half dark": halves,
+        "one dark pixel": spot,
+        "a ramp": ramp,
+        "black and white noise": rng.choice(np.array([0, 255], np.uint8), (70, 110, 3)),
+        "a thin strip": rng.integers(0, 256, (8, 400, 3), dtype=np.uint8),
+    }
+
+
+@pytest.mark.parametrize("what", odd())
+def test_odd_pictures_are_measured_without_a_warning(what):
+    """No library's warning, which is an error here, reaches a user's terminal."""
+    rgb = odd()[what]
+    row = quality.measure_picture(
+        {"image_id": "here/a.png", "hospital": "here", "bytes": encode(rgb), "mask": None}
+        | {"shown": True}
+    )
+    assert row["has_cell"] in (True, False)
