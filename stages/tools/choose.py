@@ -4,21 +4,22 @@ python -m stages.tools.choose TOLERANCE A B [C ...]
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 
-from scipy.stats import fisher_exact
+import pandas as pd
 
-from stages.core.errors import PipelineError, run_stage
-from stages.core.store import metrics_path
-from stages.tools import revisions
+from stages.core.errors import PipelineError, name_some, run_stage
+from stages.evaluation import paired
+from stages.evaluation.paired import Comparison
+from stages.evaluation.screening import HEALTHY
+from stages.tools import experiments
+from stages.tools.experiments import Experiment, require_same_truth
 
 PART = "test"
-CHANCE = 0.05
 MISSED = "sick called healthy"
 ALARMS = "healthy called sick"
 FLATTERED = (
@@ -27,31 +28,43 @@ FLATTERED = (
 )
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """What the rule knows of one experiment: counts of its test images.
+class Candidate(Experiment):
+    """What the rule knows of one experiment: its test images."""
 
-    Attributes
-    ----------
-    name : str
-        Of the experiment.
-    n, n_sick : int
-        Test images, and those of them that are sick.
-    correct : int
-        Images whose very class is right.
-    missed, alarms : int
-        Sick called healthy; healthy called sick.
-    leaky : str
-        What the split leaks, in words; empty: it keeps groups on one side.
-    """
+    @property
+    def leaky(self) -> str:
+        """What the split leaks, in words; empty: it keeps groups on one side."""
+        return str(self.evaluation["screening"][PART].get("leaky", ""))
 
-    name: str
-    n: int
-    n_sick: int
-    correct: int
-    missed: int
-    alarms: int
-    leaky: str = ""
+    @property
+    def sick(self) -> pd.DataFrame:
+        """Images of the sick."""
+        return self.images[self.images["label"] != HEALTHY]
+
+    @property
+    def n(self) -> int:
+        """Number of test images."""
+        return len(self.images)
+
+    @property
+    def n_sick(self) -> int:
+        """Number of those that are sick."""
+        return len(self.sick)
+
+    @property
+    def correct(self) -> int:
+        """Number of images whose very class is right."""
+        return int((self.images["label"] == self.images["predicted"]).sum())
+
+    @property
+    def missed(self) -> int:
+        """Number of sick that are called healthy."""
+        return int((self.sick["predicted"] == HEALTHY).sum())
+
+    @property
+    def alarms(self) -> int:
+        """Number of healthy that are called sick."""
+        return int((self.images["predicted"] != HEALTHY).sum()) - self.n_sick + self.missed
 
     @property
     def accuracy(self) -> float:
@@ -69,50 +82,40 @@ class Choice:
         The one to take, and the one of highest accuracy.
     equivalent : tuple of Candidate
         Those within the tolerance of the best, the chosen first.
+    differences : dict of str to Comparison
+        For each other equivalent one: what `paired.compare` finds in the misses.
     p_values : dict of str to float
-        For each other equivalent one: how probable so great a difference in misses, or a greater
-        one, is by chance (Fisher's exact test, two-sided).
+        The p-values of these, corrected for their number.
     """
 
     chosen: Candidate
     best: Candidate
     equivalent: tuple[Candidate, ...]
+    differences: dict[str, Comparison]
     p_values: dict[str, float]
 
 
-def read_candidate(name: str, text: str) -> Candidate:
-    """Read the counts of an experiment from the text of its metrics/evaluate.json.
+def take(experiment: Experiment) -> Candidate:
+    """Take the test images of an experiment.
 
     Raises
     ------
     PipelineError
-        The text is not what stage evaluate writes, or has no screening of test images.
+        It has no screening of test images.
     """
-    try:
-        content = json.loads(text)
-        screening = content.get("screening")
-        block = (screening or {}).get(PART)
-        if block is None:
-            reason = content.get("screening_reason") or content.get("in_domain_reason")
-            raise PipelineError(
-                f"{name}: metrics/evaluate.json has no screening of test images"
-                f"{f' ({reason})' if reason else ''}. Choose among experiments that have the "
-                "class healthy, another class, and test images, for example taxonomy leukaemia3."
-            )
-        return Candidate(
-            name=name,
-            n=int(block["n"]),
-            n_sick=int(block["n_sick"]),
-            correct=int(block["correct"]),
-            missed=int(block["sick_called_healthy"]),
-            alarms=int(block["healthy_called_sick"]),
-            leaky=block.get("leaky", ""),
+    screening = experiment.evaluation.get("screening")
+    block = (screening or {}).get(PART)
+    if block is None:
+        reason = experiment.evaluation.get("screening_reason") or experiment.evaluation.get(
+            "in_domain_reason"
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PipelineError(
-            f"{name}: metrics/evaluate.json is not as stage evaluate writes it "
-            f"({type(error).__name__}: {error}). Run 'uv run dvc repro' there."
-        ) from None
+            f"{experiment.name}: metrics/evaluate.json has no screening of test images"
+            f"{f' ({reason})' if reason else ''}. Choose among experiments that have the "
+            "class healthy, another class, and test images, for example taxonomy leukaemia3."
+        )
+    images = experiment.images[experiment.images["part"] == PART]
+    return Candidate(experiment.name, experiment.evaluation, images)
 
 
 def choose(candidates: Sequence[Candidate], tolerance: float) -> Choice:
@@ -134,16 +137,14 @@ def choose(candidates: Sequence[Candidate], tolerance: float) -> Choice:
     Raises
     ------
     PipelineError
-        The candidates differ in the number of their test images, or of the sick among them, or
-        bear one name.
+        The candidates differ in their test images or labels, or bear one name.
 
     Notes
     -----
     The report that the rule comes from gives no tolerance; its choice needs at least 0.51 points,
     and one of 0 would have chosen otherwise. So the tolerance is to be said.
 
-    Fisher's test takes each image for itself. Images of one patient are alike, so a difference
-    that it calls chance is chance, and one that it does not may still be.
+    The candidates judge the same sick, so their misses are compared image by image.
     """
     _require_comparable(candidates)
     best = min(candidates, key=_by_accuracy)
@@ -151,8 +152,10 @@ def choose(candidates: Sequence[Candidate], tolerance: float) -> Choice:
     allowed = Fraction(str(tolerance)) * best.n / 100
     equal = [one for one in candidates if best.correct - one.correct <= allowed]
     chosen, *others = sorted(equal, key=lambda one: (one.missed, *_by_accuracy(one)))
-    p_values = {one.name: _compare_misses(chosen, one) for one in others}
-    return Choice(chosen, best, (chosen, *others), p_values)
+    differences = {one.name: _compare_misses(chosen, one) for one in others}
+    corrected = paired.correct([one.p_value for one in differences.values()])
+    p_values = dict(zip(differences, corrected, strict=True))
+    return Choice(chosen, best, (chosen, *others), differences, p_values)
 
 
 def lay_out(candidates: Sequence[Candidate], choice: Choice, tolerance: float) -> str:
@@ -174,8 +177,12 @@ def lay_out(candidates: Sequence[Candidate], choice: Choice, tolerance: float) -
     return "\n".join([*lines, "", *_explain(choice, tolerance), FLATTERED])
 
 
-def _compare_misses(*pair: Candidate) -> float:
-    return float(fisher_exact([[one.missed, one.n_sick - one.missed] for one in pair]).pvalue)
+def _compare_misses(first: Candidate, second: Candidate) -> Comparison:
+    sick = first.sick
+    missed = sick["predicted"] == HEALTHY
+    return paired.compare(
+        missed, second.images.loc[sick.index, "predicted"] == HEALTHY, sick["group"]
+    )
 
 
 def _explain(choice: Choice, tolerance: float) -> list[str]:
@@ -186,13 +193,13 @@ def _explain(choice: Choice, tolerance: float) -> list[str]:
         return [*lines, f"Chosen: {chosen.name}; no other comes so near."]
     lines.append(f"Chosen: {chosen.name}, {_say_why(choice)}.")
     for other in choice.equivalent[1:]:
-        p_value = choice.p_values[other.name]
-        verdict = "within chance" if p_value >= CHANCE else "more than chance"
+        found, p_value = choice.differences[other.name], choice.p_values[other.name]
         lines.append(
-            f"{chosen.name} misses {chosen.missed}, {other.name} {other.missed}: {verdict} "
-            f"(Fisher's exact test, p = {p_value:.2g})."
+            f"{chosen.name} misses {chosen.missed} ({found.first_alone} alone), {other.name} "
+            f"{other.missed} ({found.second_alone} alone), {found.n_groups} groups: "
+            f"{paired.judge(found, p_value)}, p = {p_value:.2g}."
         )
-    return lines
+    return [*lines, f"By an {paired.METHOD}."]
 
 
 def _say_why(choice: Choice) -> str:
@@ -211,38 +218,30 @@ def _require_comparable(candidates: Sequence[Candidate]) -> None:
     for other in others:
         if names.count(other.name) > 1:
             raise PipelineError(f"{other.name} is named twice. Name each experiment once.")
-        if (other.n, other.n_sick) != (first.n, first.n_sick):
+        apart = first.images.index.symmetric_difference(other.images.index)
+        if len(apart):
             raise PipelineError(
                 f"{first.name} has {first.n} test images ({first.n_sick} sick), {other.name} "
-                f"{other.n} ({other.n_sick} sick): these are not the same. Compare experiments of "
-                "the same hospitals, taxonomy, split and seed."
+                f"{other.n} ({other.n_sick} sick), and {len(apart)} are in one of them alone "
+                f"({name_some(list(apart))}). Compare experiments of the same hospitals, taxonomy, "
+                "split and seed."
             )
+        require_same_truth(first, other)
 
 
 def _by_accuracy(one: Candidate) -> tuple[int, str]:
     return (-one.correct, one.name)
 
 
-HERE = "."
-
-
 def main(tolerance: float, names: Sequence[str]) -> None:
     """Print the experiments and the choice; `tolerance` is in points of accuracy."""
-    candidates = [read_candidate(name, _read_evaluation(name)) for name in names]
+    candidates = [take(experiments.read(name)) for name in names]
     choice = choose(candidates, tolerance)
     sys.stdout.write(lay_out(candidates, choice, tolerance) + "\n")
 
 
-def _read_evaluation(name: str) -> str:
-    path = metrics_path("evaluate")
-    if name != HERE:
-        return revisions.read_at(f"{name}:{path.as_posix()}")
-    if not path.is_file():
-        raise PipelineError(f"{path} is missing. Run 'uv run dvc repro', which makes it.")
-    return path.read_text(encoding="utf-8")
-
-
-def _parse_arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         "python -m stages.tools.choose",
         description="Of equally accurate experiments, take the one that misses the fewest sick.",
@@ -261,6 +260,6 @@ def _points(text: str) -> float:
 
 
 if __name__ == "__main__":
-    asked = _parse_arguments()
+    asked = parse_arguments()
     del sys.argv[1:]  # run_stage names the timing by the arguments; a branch's name has slashes
     run_stage(partial(main, asked.tolerance, [asked.first, *asked.others]))

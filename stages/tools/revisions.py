@@ -54,6 +54,38 @@ def read_at(reference: str) -> str:
         ) from None
 
 
+def read_stored(revision: str, path: str) -> bytes:
+    """Return a file that DVC keeps, as it was at a revision.
+
+    Parameters
+    ----------
+    revision : str
+        As `read_at` takes it.
+    path : str
+        Of a stage's output, relative to the working folder, which is the project's top.
+
+    Raises
+    ------
+    PipelineError
+        There is no such revision, or the file of then is neither in DVC's cache nor in a remote.
+    """
+    _require_repository()
+    commit = _find_commit(revision)
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError
+
+    try:
+        content: bytes = DVCFileSystem(rev=commit).read_bytes(path)
+    except (DvcException, DataIndexDirError, OSError) as error:
+        raise PipelineError(
+            f"{path} of {revision} is not in DVC's cache ({type(error).__name__}). Run that "
+            "experiment here, or fetch it from a DVC remote: "
+            f"uv run dvc fetch --all-commits, or uv run dvc exp pull REMOTE {revision}."
+        ) from None
+    return content
+
+
 def _find_commit(revision: str) -> str:
     # A name that begins with "-" would be an option to Git; no branch or experiment has such a one.
     found = None if revision.startswith("-") else _resolve(revision)

@@ -1,26 +1,38 @@
 """Selection: the published choice by its tolerance, ties, chance, and what cannot be compared."""
 
 import itertools
-import json
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import hypergeom
 
 from stages.core.errors import PipelineError
 from stages.tools import choose
 from stages.tools.choose import Candidate
+from stages.tools.experiments import Experiment
+
+
+def candidate(name, correct, missed, n=1000, n_sick=500, alarms=0, leaky="", spared=0):
+    """An experiment by its counts; the sick that it misses come after the first `spared`."""
+    label = np.where(np.arange(n) < n_sick, "leukaemia", "healthy")
+    predicted = label.copy()
+    predicted[spared : spared + missed] = "healthy"
+    predicted[n_sick : n_sick + alarms] = "leukaemia"
+    others = np.flatnonzero((label == predicted) & (label == "leukaemia"))[::-1]
+    predicted[others[: n - correct - missed - alarms]] = "another leukaemia"
+    ids = [f"h/{place:05d}" for place in range(n)]
+    images = pd.DataFrame({"label": label, "predicted": predicted, "group": ids}, index=ids)
+    block = {"leaky": leaky} if leaky else {}
+    return Candidate(name, {"screening": {"test": block}}, images)
+
 
 # PyCell's three models: correct of 6,874, sick called healthy of 4,112, healthy called sick.
-B0 = Candidate("B0", 6874, 4112, 6557, 8, 5)
-B1 = Candidate("B1", 6874, 4112, 6522, 1, 13)
-R101 = Candidate("R101", 6874, 4112, 6494, 2, 8)
+B0 = candidate("B0", 6557, 8, 6874, 4112, 5)
+B1 = candidate("B1", 6522, 1, 6874, 4112, 13)
+R101 = candidate("R101", 6494, 2, 6874, 4112, 8)
 PYCELL = [B0, B1, R101]
-
-
-def candidate(name, correct, missed, n=1000, n_sick=500):
-    return Candidate(name, n, n_sick, correct, missed, 0)
 
 
 @pytest.mark.parametrize(
@@ -43,10 +55,10 @@ def test_equivalent_are_those_within_the_tolerance_of_the_best():
 def test_a_gap_of_exactly_the_tolerance_is_within_it():
     """7 of 10,000 are 0.07 points; 0.07 times 10,000 is no whole number in binary."""
     for n, gap, tolerance in ((10_000, 7, 0.07), (1000, 3, 0.3), (10_000, 29, 0.29), (100, 1, 1)):
-        best = candidate("best", n // 2, 5, n)
-        other = candidate("other", n // 2 - gap, 4, n)
+        best = candidate("best", n // 2, 5, n, n)
+        other = candidate("other", n // 2 - gap, 4, n, n)
         assert choose.choose([best, other], tolerance).chosen == other
-        further = candidate("other", n // 2 - gap - 1, 4, n)
+        further = candidate("other", n // 2 - gap - 1, 4, n, n)
         assert choose.choose([best, further], tolerance).chosen == best
 
 
@@ -57,13 +69,13 @@ def test_ties_in_misses_go_to_the_accuracy_then_to_the_name():
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 4)), min_size=2, max_size=5),
+    st.lists(st.tuples(st.integers(0, 36), st.integers(0, 4)), min_size=2, max_size=5),
     st.floats(0, 100),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_choice_is_an_equal_with_the_fewest_misses_in_any_order(counts, tolerance):
     candidates = [
-        candidate(f"m{place}", correct, missed, 40, 20)
+        candidate(f"m{place}", correct, missed, 40, 40)
         for place, (correct, missed) in enumerate(counts)
     ]
     choice = choose.choose(candidates, tolerance)
@@ -72,21 +84,35 @@ def test_the_choice_is_an_equal_with_the_fewest_misses_in_any_order(counts, tole
     assert choice.chosen.missed == min(one.missed for one in equal)
     assert choice.best.correct == best
     assert set(choice.equivalent) == set(equal)
-    for order in itertools.islice(itertools.permutations(candidates), 10):
+    for order in itertools.islice(itertools.permutations(candidates), 4):
         assert choose.choose(order, tolerance) == choice
 
 
-def test_fishers_test_tells_chance_from_more():
-    """1 against 2 of 4,112 says nothing; 1 against 8 does; the numbers are the exact sums."""
+def test_misses_are_compared_image_by_image():
+    """Misses within those of another: 1 against 8 is 2 / 2^7, and Holm doubles it for two tests.
+
+    Fisher's test, which does not know that the sick are the same, gave .039 before correction.
+    """
     choice = choose.choose(PYCELL, 1.0)
-    assert choice.p_values["R101"] == pytest.approx(1)
-    # Nine misses in all: that one side has 0, 1, 8 or 9 of them.
-    table = hypergeom(2 * 4112, 9, 4112)
-    assert choice.p_values["B0"] == pytest.approx(sum(table.pmf(k) for k in (0, 1, 8, 9)))
-    assert choice.p_values["B0"] < 0.05
+    assert choice.p_values == pytest.approx({"R101": 1, "B0": 2 * 2 / 2**7})
+    assert choose.choose([B0, B1], 1.0).p_values == pytest.approx({"B0": 2 / 2**7})
     text = choose.lay_out(PYCELL, choice, 1.0)
-    assert "B1 misses 1, R101 2: within chance (Fisher's exact test, p = 1)." in text
-    assert "B1 misses 1, B0 8: more than chance (Fisher's exact test, p = 0.039)." in text
+    assert "B1 misses 1 (0 alone), R101 2 (1 alone), 4112 groups: within chance, p = 1." in text
+    assert (
+        "B1 misses 1 (0 alone), B0 8 (7 alone), 4112 groups: more than chance, p = 0.031." in text
+    )
+    apart = candidate("B0", 6557, 8, 6874, 4112, 5, spared=1)
+    found = choose.choose([apart, B1], 1.0)
+    assert (found.differences["B0"].first_alone, found.differences["B0"].second_alone) == (1, 8)
+    assert found.p_values["B0"] == pytest.approx(20 / 2**9)  # 0, 1, 8 or 9 of nine
+
+
+def test_the_sick_of_few_patients_cannot_tell():
+    """The same misses of five patients: no verdict."""
+    few = [one.images.assign(group=[f"p{place % 5}" for place in range(6874)]) for one in (B0, B1)]
+    pair = [Candidate(name, B0.evaluation, images) for name, images in zip("ab", few, strict=True)]
+    text = choose.lay_out(pair, choose.choose(pair, 1.0), 1.0)
+    assert "5 groups: too few groups to tell" in text
 
 
 def test_the_table_shows_every_experiment_best_first_and_the_choice_with_its_reason():
@@ -108,7 +134,7 @@ def test_the_table_shows_every_experiment_best_first_and_the_choice_with_its_rea
 def test_a_lone_best_is_chosen_for_its_accuracy():
     text = choose.lay_out(PYCELL, choose.choose(PYCELL, 0), 0)
     assert "Chosen: B0; no other comes so near." in text
-    assert "Fisher" not in text
+    assert "chance" not in text
 
 
 def test_a_tie_says_what_decided():
@@ -121,7 +147,9 @@ def test_a_tie_says_what_decided():
 
 
 def test_what_the_split_leaks_stands_below_the_experiment():
-    leaky = Candidate("B1", 6874, 4112, 6522, 1, 13, "leaky: 9.0 % of test images have a twin")
+    leaky = candidate(
+        "B1", 6522, 1, 6874, 4112, 13, leaky="leaky: 9.0 % of test images have a twin"
+    )
     text = choose.lay_out([B0, leaky], choose.choose([B0, leaky], 1), 1)
     lines = text.split("\n")
     assert lines[3] == "  leaky: 9.0 % of test images have a twin"
@@ -129,12 +157,19 @@ def test_what_the_split_leaks_stands_below_the_experiment():
 
 
 def test_other_test_images_are_refused():
-    fewer = candidate("c", 900, 3, n=999)
-    sicker = candidate("d", 900, 3, n_sick=501)
-    first = candidate("a", 900, 3)
-    with pytest.raises(PipelineError, match=r"a has 1000 test images \(500 sick\), c 999.*same"):
+    fewer, first = candidate("c", 900, 3, n=999), candidate("a", 900, 3)
+    with pytest.raises(
+        PipelineError, match=r"a has 1000 test images \(500 sick\), c 999.*1 are in one.*h/00999"
+    ):
         choose.choose([first, fewer], 1)
-    with pytest.raises(PipelineError, match=r"d 1000 \(501 sick\): these are not the same"):
+    renamed = Candidate("d", first.evaluation, first.images.rename(index={"h/00007": "h/x"}))
+    with pytest.raises(PipelineError, match=r"d 1000 .* 2 are in one of them alone \(h/00007, h/x"):
+        choose.choose([first, renamed], 1)
+
+
+def test_the_same_images_under_other_labels_are_refused():
+    first, sicker = candidate("a", 900, 3), candidate("d", 900, 3, n_sick=501)
+    with pytest.raises(PipelineError, match=r"a and d give 1 images different labels \(h/00500\)"):
         choose.choose([first, sicker], 1)
 
 
@@ -143,18 +178,17 @@ def test_an_experiment_named_twice_is_refused():
         choose.choose([B0, B1, B0], 1)
 
 
-def evaluation(**more):
-    block = {
-        "n": 6874, "n_sick": 4112, "correct": 6522, "sick_called_healthy": 1,
-        "healthy_called_sick": 13,
-    }  # fmt: skip
-    return json.dumps({"screening": {"test": block | more, "unseen": {"n": 1}}})
-
-
-def test_counts_are_read_from_the_test_part_of_evaluate_json():
-    assert choose.read_candidate("B1", evaluation()) == B1
-    assert B1.accuracy == pytest.approx(0.948793, abs=5e-7)
-    assert choose.read_candidate("B1", evaluation(leaky="leaky: x")).leaky == "leaky: x"
+def test_the_test_part_is_taken():
+    """Unseen images choose nothing; the leak is that of the test part."""
+    unseen = B1.images.rename(index=lambda one: f"far/{one}").assign(part="unseen")
+    images = pd.concat([B1.images.assign(part="test"), unseen])
+    screening = {"test": {"leaky": "leaky: x"}, "unseen": {"leaky": "y"}}
+    taken = choose.take(Experiment("B1", {"screening": screening}, images))
+    assert (taken.n, taken.n_sick, taken.correct, taken.missed, taken.alarms) == (
+        6874, 4112, 6522, 1, 13,
+    )  # fmt: skip
+    assert taken.accuracy == pytest.approx(0.948793, abs=5e-7)
+    assert taken.leaky == "leaky: x"
 
 
 @pytest.mark.parametrize(
@@ -167,12 +201,4 @@ def test_counts_are_read_from_the_test_part_of_evaluate_json():
 )
 def test_an_experiment_without_screening_is_refused_with_its_reason(content, reason):
     with pytest.raises(PipelineError, match=rf"^old: .*no screening of test images{reason}"):
-        choose.read_candidate("old", json.dumps(content))
-
-
-@pytest.mark.parametrize(
-    "text", ["<html>", "[]", '{"screening": {"test": {"n": 3}}}', '{"screening": {"test": 3}}']
-)
-def test_what_stage_evaluate_did_not_write_is_refused(text):
-    with pytest.raises(PipelineError, match=r"^old: .*not as stage evaluate writes it.*dvc repro"):
-        choose.read_candidate("old", text)
+        choose.take(Experiment("old", content, B1.images))
