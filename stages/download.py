@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from stages.core.errors import HospitalError, run_stage
 from stages.core.settings import explain
 from stages.core.store import replace_folder, write_json
-from stages.datasets import contents, fetching, hospitals, packing
+from stages.datasets import contents, fetching, hospitals, packing, walking
+from stages.datasets.contents import LeftOut
 from stages.simulation import cohorts
 
 log = logging.getLogger(__name__)
@@ -22,12 +23,13 @@ def main(hospital: str) -> None:
     block = hospitals.load(hospital)
     raw = Path("data/raw") / hospital
     contents.require_own(raw)
+    left_out: list[LeftOut] = []
     with replace_folder(raw) as folder:
         if block.simulated is not None:
             cohorts.publish(_read_spec(block, hospital), hospital, folder / f"{hospital}.zip")
         else:
-            _collect(block, hospital, raw, folder)
-        written = contents.write(block, folder).archives
+            left_out = _collect(block, hospital, raw, folder)
+        written = contents.write(block, folder, left_out).archives
     write_json(Path("data/about") / f"{hospital}.json", fetching.describe(block))
     log.info("download: %s, %d bytes", hospital, sum(one.bytes for one in written))
 
@@ -40,17 +42,22 @@ def _read_spec(block: hospitals.Hospital, hospital: str) -> cohorts.SmearSpec:
         raise HospitalError(f"{hospitals.HOSPITALS_FILE}, {hospital}.simulated.{text}") from None
 
 
-def _collect(block: hospitals.Hospital, hospital: str, before: Path, folder: Path) -> None:
+def _collect(block: hospitals.Hospital, hospital: str, before: Path, folder: Path) -> list[LeftOut]:
     source = fetching.find_source(block, hospital)
     if source is None:
         for archive in block.archives:
             target = folder / archive.name
             if not fetching.reuse(before / archive.name, archive, target):
                 fetching.fetch_archive(archive, target)
-    elif files := fetching.list_published(source, block.archives):
-        fetching.copy_published(files, block.archives, folder)
+        return []
+    found = walking.walk(source)
+    if fetching.is_published(found.files, block.archives):
+        fetching.copy_published(found.files, block.archives, folder)
     else:
-        packing.pack_folder(source, folder / f"{hospital}.zip")
+        packing.pack(found.files, folder / f"{hospital}.zip")
+    for line in found.say():
+        log.info("download: %s %s", hospital, line)
+    return found.left_out
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ a corrected citation there changes nothing here.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -27,6 +28,24 @@ class Archived(Group):
     sha256: str
 
 
+class LeftOut(Group):
+    """One entry of a person's folder that was not taken, and why.
+
+    Attributes
+    ----------
+    path : str
+        Below the folder, with forward slashes; a folder's ends with one.
+    reason : str
+        ``"hidden"`` or ``"no_file"``, as in the table ``rejected``.
+    detail : str
+        For a person.
+    """
+
+    path: str
+    reason: str
+    detail: str
+
+
 class Contents(Group):
     """What download wrote for one hospital.
 
@@ -38,22 +57,28 @@ class Contents(Group):
         The rules by which paths and tables are read.
     simulated : bool
         Whether the pictures are drawn by us.
+    left_out : list of LeftOut
+        Sorted by path.
     """
 
     archives: list[Archived]
     layout: Layout
     simulated: bool
+    left_out: list[LeftOut] = []
 
 
-def write(block: Hospital, folder: Path) -> Contents:
-    """List the files of a folder and write ``contents.json`` beside them."""
+def write(block: Hospital, folder: Path, left_out: Sequence[LeftOut] = ()) -> Contents:
+    """List the files of a folder, and what was not taken; write ``contents.json`` beside them."""
     archives = [
         Archived(name=path.name, bytes=path.stat().st_size, sha256=checksum(path, "sha256"))
         for path in sorted(folder.iterdir(), key=lambda path: path.name)
         if path.name != FILE  # a mirror may be another project's data/raw
     ]
     contents = Contents(
-        archives=archives, layout=block.layout, simulated=block.simulated is not None
+        archives=archives,
+        layout=block.layout,
+        simulated=block.simulated is not None,
+        left_out=list(left_out),
     )
     (folder / FILE).write_text(to_json(contents.model_dump()), encoding="utf-8")
     return contents

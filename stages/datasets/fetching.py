@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -18,14 +18,18 @@ from urllib.request import url2pathname
 import httpx
 from tqdm import tqdm
 
-from stages.core import store
+from stages.core import formats, store
 from stages.core.errors import DownloadError
+from stages.core.formats import PICTURE_ENDINGS
 from stages.datasets.contents import checksum
-from stages.datasets.hospitals import PICTURE_ENDINGS, Archive, Hospital
+from stages.datasets.hospitals import Archive, Hospital
 
 log = logging.getLogger(__name__)
 
-ARCHIVE_ENDINGS = (".zip", ".rar", ".7z", ".npz", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+ARCHIVE_ENDINGS = (
+    ".zip", ".rar", ".7z", ".npz",
+    ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz",
+)  # fmt: skip
 
 MIRROR_VARIABLE = "SMEARFLOW_MIRROR"
 ATTEMPTS = 4  # for each address; a cut connection goes on where it stopped
@@ -75,7 +79,7 @@ def find_source(hospital: Hospital, name: str) -> Path | None:
     mirror = mirror_folder()
     if mirror is not None:
         candidates = [mirror / name, *(mirror / (name + ending) for ending in ARCHIVE_ENDINGS)]
-        found = next((path for path in candidates if path.exists()), None)
+        found = next((path for path in candidates if path.is_file() or path.is_dir()), None)
         if found is not None:
             _require_outside(found, f"{MIRROR_VARIABLE} for {name!r}")  # it may be a link
             return found
@@ -91,25 +95,30 @@ def find_source(hospital: Hospital, name: str) -> Path | None:
     return folder
 
 
-def list_published(source: Path, declared: Sequence[Archive]) -> list[Path]:
-    """Return the publisher's files in a source, or none where it is a folder of pictures.
+def is_published(files: Mapping[str, Path], declared: Sequence[Archive]) -> bool:
+    """Tell whether files are the publisher's archives, and not a folder of pictures.
 
-    A folder counts as the publisher's where archives lie at its top and neither folders nor
-    pictures do. What lies beside them, a licence text say, is copied too.
+    They are where archives lie at the folder's top and neither folders nor pictures do. What lies
+    beside them, a licence text say, belongs to them.
+
+    Parameters
+    ----------
+    files : mapping of str to pathlib.Path
+        As `walking.walk` found them.
+    declared : sequence of Archive
+        Where some of these are there and others are not, a warning says so.
     """
-    if source.is_file():
-        return [source]
-    files = sorted(path for path in source.iterdir() if not path.name.startswith("."))
-    is_published = any(_is_archive(path) for path in files) and not any(
-        path.is_dir() or path.name.lower().endswith(PICTURE_ENDINGS) for path in files
-    )
-    missing = sorted({archive.name for archive in declared} - {path.name for path in files})
-    if is_published and missing and len(missing) < len(declared):
-        log.warning("download: %s has no %s; its pictures are missing", source, ", ".join(missing))
-    return files if is_published else []
+    if any("/" in name or name.lower().endswith(PICTURE_ENDINGS) for name in files):
+        return False
+    if not any(_is_archive(name) or _holds_archive(path) for name, path in files.items()):
+        return False
+    missing = sorted({archive.name for archive in declared} - set(files))
+    if missing and len(missing) < len(declared):
+        log.warning("download: there is no %s; its pictures are missing", ", ".join(missing))
+    return True
 
 
-def copy_published(files: Sequence[Path], declared: Sequence[Archive], folder: Path) -> None:
+def copy_published(files: Mapping[str, Path], declared: Sequence[Archive], folder: Path) -> None:
     """Copy the publisher's files byte for byte, and check those that are declared.
 
     Raises
@@ -118,11 +127,11 @@ def copy_published(files: Sequence[Path], declared: Sequence[Archive], folder: P
         A file is not the one that its publisher declared.
     """
     expected = {archive.name: archive for archive in declared}
-    for path in files:
-        _copy(path, folder / path.name)
-        if path.name in expected:
-            verify(folder / path.name, expected[path.name], str(path))
-        log.info("download: %s was copied from the mirror", path.name)
+    for name, path in files.items():
+        _copy(path, folder / name)
+        if name in expected:
+            verify(folder / name, expected[name], str(path))
+        log.info("download: %s was copied from the mirror", name)
 
 
 def describe(hospital: Hospital) -> dict[str, str | None]:
@@ -353,7 +362,7 @@ def _require_file(reply: httpx.Response, archive: Archive) -> None:
         raise _Fault(f"HTTP {code} {reply.reason_phrase}", may_pass=code in WORTH_ANOTHER_TRY)
     if reply.headers.get("Content-Encoding", "identity") != "identity":
         raise _Fault("the server compresses the file on its way, so that its bytes are not known")
-    if "text/html" in reply.headers.get("Content-Type", "") and _is_archive(Path(archive.name)):
+    if "text/html" in reply.headers.get("Content-Type", "") and _is_archive(archive.name):
         raise _Fault("the server answered with a web page, not with the file")
 
 
@@ -381,5 +390,11 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfileobj(stream, sink, CHUNK)
 
 
-def _is_archive(path: Path) -> bool:
-    return path.name.lower().endswith(ARCHIVE_ENDINGS)
+def _is_archive(name: str) -> bool:
+    return name.lower().endswith(ARCHIVE_ENDINGS)
+
+
+def _holds_archive(path: Path) -> bool:
+    with path.open("rb") as stream:
+        found = formats.recognise(stream.read(formats.HEAD))
+    return found is not None and found.kind == "archive"

@@ -326,32 +326,28 @@ def test_a_queued_experiment_finds_the_mirror(
 def test_a_folder_of_archives_is_the_publisher_s(project: Path) -> None:
     """Archives and what lies beside them are copied; with folders or pictures it is packed."""
     declared = [Archive(name="master.csv"), Archive(name="one.zip")]
-    folder = project / "h"
-    (folder / "A").mkdir(parents=True)
-    assert fetching.list_published(folder, declared) == []
-    (folder / "A").rmdir()
-    (folder / "master.csv").write_bytes(b"t")
-    assert fetching.list_published(folder, declared) == []
-    for name in ("one.zip", "two.RAR", ".DS_Store"):
-        (folder / name).write_bytes(b"z")
-    names = [path.name for path in fetching.list_published(folder, declared)]
-    assert names == ["master.csv", "one.zip", "two.RAR"]
-    (folder / "readme.txt").write_bytes(b"r")
-    assert len(fetching.list_published(folder, declared)) == 4
-    (folder / "1.jpg").write_bytes(b"a picture beside them")
-    assert fetching.list_published(folder, declared) == []
-    assert fetching.list_published(folder / "one.zip", declared) == [folder / "one.zip"]
+
+    def is_published(*names: str) -> bool:
+        for name in names:
+            (project / name).parent.mkdir(exist_ok=True)
+            (project / name).write_bytes(b"z")
+        return fetching.is_published({name: project / name for name in names}, declared)
+
+    assert is_published("master.csv", "one.zip", "two.RAR", "readme.txt")
+    assert is_published("one.zip")
+    assert not is_published("master.csv")
+    assert not is_published("one.zip", "A/1.txt")
+    assert not is_published("one.zip", "1.jpg")
 
 
 def test_a_mirror_that_lacks_a_declared_archive_is_told(project: Path, caplog) -> None:
     """Its pictures are missing, which only counts can tell later; the log tells now."""
     declared = [Archive(name="one.zip"), Archive(name="two.zip")]
-    (project / "one.zip").write_bytes(b"z")
-    assert fetching.list_published(project, declared) == [project / "one.zip"]
-    assert "has no two.zip; its pictures are missing" in caplog.text
-    (project / "two.zip").write_bytes(b"z")
+    files = {"one.zip": project / "one.zip"}
+    assert fetching.is_published(files, declared)
+    assert "there is no two.zip; its pictures are missing" in caplog.text
     caplog.clear()
-    assert len(fetching.list_published(project, declared)) == 2
+    assert fetching.is_published(files | {"two.zip": project / "two.zip"}, declared)
     assert caplog.text == ""
 
 
@@ -361,11 +357,11 @@ def test_declared_files_of_a_mirror_are_checked(project: Path) -> None:
     (project / "raw").mkdir()
     wrong = [Archive(name="one.zip", sha256="0" * 64)]
     with pytest.raises(DownloadError, match=r"one.zip from \S+one.zip is not the published file"):
-        fetching.copy_published([project / "one.zip"], wrong, project / "raw")
+        fetching.copy_published({"one.zip": project / "one.zip"}, wrong, project / "raw")
     assert (project / "one.zip").exists()
     assert not (project / "raw/one.zip").exists()
     right = [Archive(name="one.zip", sha256=SHA256)]
-    fetching.copy_published([project / "one.zip"], right, project / "raw")
+    fetching.copy_published({"one.zip": project / "one.zip"}, right, project / "raw")
     assert (project / "raw/one.zip").read_bytes() == CONTENT
 
 

@@ -78,7 +78,7 @@ def test_a_folder_is_packed_and_its_licence_lies_apart(project: Path) -> None:
     fill(project / "mine")
     download.main("h")
     assert sorted(files_in(RAW)) == ["contents.json", "h.zip"]
-    assert names_in(RAW / "h.zip") == [".DS_Store", "A/1.jpg"]
+    assert names_in(RAW / "h.zip") == ["A/1.jpg"]
     assert json.loads(Path("data/about/h.json").read_text()) == BLOCK
     written = (RAW / "contents.json").read_text() + Path("data/about/h.json").read_text()
     assert str(project) not in written
@@ -96,6 +96,7 @@ def test_the_archives_are_listed_with_their_checksums(project: Path) -> None:
     ]
     assert (found.layout.sizes, found.layout.official_parts) == (["9x9"], {"A": "train"})
     assert found.simulated is False
+    assert [(one.path, one.reason) for one in found.left_out] == [(".DS_Store", "hidden")]
 
 
 def test_a_corrected_citation_changes_no_byte_of_the_archives(project: Path) -> None:
@@ -136,7 +137,7 @@ def test_a_mirror_goes_before_the_address(project: Path, monkeypatch: pytest.Mon
     (project / "../mirror/g/pub.zip").write_bytes(b"whatever the publisher sent")
     download.main("h")
     download.main("g")
-    assert names_in(RAW / "h.zip") == [".DS_Store", "A/1.jpg"]
+    assert names_in(RAW / "h.zip") == ["A/1.jpg"]
     copied = files_in(Path("data/raw/g"))
     assert sorted(copied) == ["contents.json", "pub.zip"]
     assert copied["pub.zip"] == b"whatever the publisher sent"
@@ -325,4 +326,36 @@ def test_a_full_disk_ends_with_one_line(project: Path) -> None:
     assert "Nothing half-written was kept" in done.stderr.splitlines()[-1]
     assert list(Path("data/raw").iterdir()) == []
     download.main("h")
-    assert len(names_in(RAW / "h.zip")) == 3
+    assert len(names_in(RAW / "h.zip")) == 2
+
+
+def test_links_and_what_is_left_out_are_said(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pipe is not waited for; of a class linked under another name it is said where it is."""
+    caplog.set_level("INFO")
+    declare(h={"folder": "mine"})
+    fill(project / "mine")
+    os.mkfifo(project / "mine/A/pipe.jpg")
+    (project / "mine/B").symlink_to("A")
+    (project / "mine/A/2.jpg").symlink_to("1.jpg")
+    download.main("h")
+    assert names_in(RAW / "h.zip") == ["A/1.jpg", "A/2.jpg"]
+    assert "h follows 1 links: A/2.jpg" in caplog.text
+    assert "does not read 3 of what lies there: .DS_Store (hidden" in caplog.text
+    assert "B/ (a link to a folder that is read as 'A')" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["cells", "cells.tbz2", "cells.dat"])
+def test_an_archive_of_any_name_is_the_publisher_s(
+    name: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is copied as it is, also beside the thumbnails of a network disk."""
+    monkeypatch.setenv("SMEARFLOW_MIRROR", "../mirror")
+    declare(h={"archives": [{"name": name}]})
+    (project / "../mirror/h/@eaDir").mkdir(parents=True)
+    (project / "../mirror/h/@eaDir/t.jpg").write_bytes(b"thumbnail")
+    (project / "../mirror/h" / name).write_bytes(b"BZh91AY&SY and more")
+    download.main("h")
+    assert sorted(files_in(RAW)) == sorted(["contents.json", name])
+    assert [one.path for one in contents.read(RAW).left_out] == ["@eaDir/"]
