@@ -1,32 +1,45 @@
 """Members of zip, tar and npz archives as byte streams; no archive's path becomes a file path."""
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
+import re
 import shutil
 import struct
 import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from stages.core import formats
 from stages.core.errors import ArchiveError, ImageError
-from stages.datasets import contents
+from stages.datasets import contents, unpacking
+from stages.datasets.leftovers import is_leftover
 
-ZIP_ENDINGS = (".zip",)
-TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-NPZ_ENDINGS = (".npz",)
-CLOSED_ENDINGS = (".rar", ".7z")
-
+NAMED_ARCHIVE = (  # what is called so and is none has lost its content
+    ".zip", ".npz", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst",
+    ".tzst", ".lz", ".lz4",
+)  # fmt: skip
+PACKED_ENDINGS = {".tgz": ".tar", ".tbz2": ".tar", ".tbz": ".tar", ".txz": ".tar"} | dict.fromkeys(
+    (".gz", ".bz2", ".xz"), ""
+)
+PIECE = re.compile(  # of an archive that was cut: cells.zip.001, cells.z01, cells.7z.aa
+    r"\.(?:zip|rar|7z|tar|t?gz|t?bz2|t?xz|zst)(?:[._-]|[._-]?part)(?:\d{1,4}|a[a-z])$|\.[zr]\d\d$"
+)
+DOCUMENTS = {"[Content_Types].xml", "mimetype", "META-INF/MANIFEST.MF"}  # zips, but not of pictures
+DOCUMENT = formats.Format("a document of a program", "other")
+INNER = ", inner archive "
+MAX_DEPTH = 8  # archives in archives: a zip that holds itself would never end
 MAX_MEMBER_BYTES = 200 * 1024 * 1024  # no single cell picture comes near; a zip bomb does
 BROKEN = (  # what Python's readers raise on damaged files
     zipfile.BadZipFile,
@@ -37,6 +50,7 @@ BROKEN = (  # what Python's readers raise on damaged files
     EOFError,
     ValueError,
     NotImplementedError,
+    OverflowError,
 )
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field (PKWARE)
 CHUNK = 1 << 20
@@ -45,6 +59,7 @@ WAY_OUT = (
     "Delete it and run 'uv run dvc repro -f -s download@HOSPITAL', or put a whole copy into a "
     "folder and give that as SMEARFLOW_MIRROR."
 )
+UNPACK = "Unpack it, and give the folder as SMEARFLOW_MIRROR (one folder for each hospital)."
 
 
 @dataclass(frozen=True)
@@ -90,30 +105,32 @@ def open_members(folder: Path) -> Iterator[list[Member]]:
     Yields
     ------
     list of Member
-        Without directories and links. Zips inside a zip or tar are opened, one level deep, and
-        stand for their members. Readable by `read_member`, in any process, inside the block.
+        Without directories and links. Archives inside an archive are opened and stand for their
+        members. Readable by `read_member`, in any process, inside the block.
 
     Raises
     ------
     ArchiveError
-        An archive is broken, encrypted, or of a kind that cannot be read.
+        An archive is broken, encrypted, a piece of a larger one, or of a kind that is not read.
 
     Notes
     -----
-    Compressed tars, arrays and inner zips are unpacked beside `folder`, under names of ours, for
-    as long as the block lasts; what a killed run leaves there the next run removes.
+    The content tells what an archive is, never the name. Members that are called pictures are not
+    looked at here, because there may be a million; `recognise` looks when they are read.
+
+    Compressed files, arrays and inner archives are unpacked beside `folder`, under names of ours,
+    for as long as the block lasts; what a killed run leaves there the next run removes.
     """
     if not folder.is_dir():
         raise ArchiveError(f"{folder} is missing. Run 'uv run dvc repro', which makes it.")
     with _scratch_beside(folder) as scratch:
-        members = [
-            member
-            for path in sorted(folder.iterdir(), key=lambda path: path.name)
-            if path.is_file() and path.name != contents.FILE
-            for member in _list_archive(path, scratch)
-        ]
-        opened = [inner for member in members for inner in _open_inner(member, scratch)]
-        yield sorted(opened, key=lambda member: member.path)
+        members: list[Member] = []
+        for path in sorted(folder.iterdir(), key=lambda path: path.name):
+            if path.is_file() and path.name != contents.FILE:
+                size = path.stat().st_size
+                file = Member(tidy(path.name), size, path, 0, size, "stored")
+                members += _open(file, str(path), scratch)
+        yield sorted(members, key=lambda member: member.path)
 
 
 def read_member(member: Member) -> bytes:
@@ -129,15 +146,46 @@ def read_member(member: Member) -> bytes:
         raise ImageError("oversized", f"{member.size} bytes; a member may have {MAX_MEMBER_BYTES}")
     if member.method == "array":
         return encode_png(_open_array(member.source)[member.offset])
-    with member.source.open("rb") as stream:
-        stream.seek(_start(member, stream))
-        packed = stream.read(member.packed_size)
+    # A damaged list of members may say that a small picture is packed in the rest of the archive.
+    packed = _read_packed(member, min(member.packed_size, 2 * member.size + CHUNK))
     content = packed if member.method.endswith("stored") else _inflate(packed, member.size)
     if len(content) != member.size or (
         member.crc is not None and zlib.crc32(content) != member.crc
     ):
         raise ImageError("unreadable", "damaged inside the archive: its checksum differs")
     return content
+
+
+def read_head(member: Member) -> bytes:
+    """Return the first `formats.HEAD` bytes of a member, or none where they cannot be read."""
+    if member.method == "array":
+        return encode_png(_open_array(member.source)[member.offset])[: formats.HEAD]
+    try:
+        packed = _read_packed(member, min(member.packed_size, 4 * formats.HEAD))
+        if member.method.endswith("stored"):
+            return packed[: formats.HEAD]
+        return zlib.decompressobj(-15).decompress(packed, formats.HEAD)
+    except (ImageError, zlib.error):
+        return b""
+
+
+def recognise(member: Member) -> formats.Format | None:
+    """Name the format of a listed member by its content.
+
+    Raises
+    ------
+    ArchiveError
+        It is called a picture and is an archive: its pictures would be lost as one file that is
+        none. Under other names `open_members` has opened or refused it, but for documents.
+    """
+    found = formats.recognise(read_head(member), member.path)
+    if found is None or found.kind != "archive":
+        return found
+    if member.path.lower().endswith(formats.PICTURE_ENDINGS):
+        raise ArchiveError(
+            f"{member.path!r} is a {found.name} archive, whatever its name says. {UNPACK}"
+        )
+    return DOCUMENT
 
 
 def tidy(path: str) -> str:
@@ -177,13 +225,16 @@ class _Scratch:
         self._folder = folder
         self._count = 0
 
+    def create(self) -> IO[bytes]:
+        """Open a new file for writing."""
+        self._count += 1
+        return (self._folder / str(self._count)).open("wb")
+
     def fill(self, chunks: Iterable[bytes]) -> Path:
         """Write chunks to a new file."""
-        self._count += 1
-        path = self._folder / str(self._count)
-        with path.open("wb") as sink:
+        with self.create() as sink:
             sink.writelines(chunks)
-        return path
+        return Path(sink.name)
 
 
 @contextmanager
@@ -198,30 +249,123 @@ def _scratch_beside(folder: Path) -> Iterator[_Scratch]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _list_archive(path: Path, scratch: _Scratch) -> list[Member]:
-    name = path.name.lower()
-    if name.endswith(CLOSED_ENDINGS):
-        raise ArchiveError(
-            f"{path}: {path.suffix} archives cannot be read here. Unpack it, and give the folder "
-            "that holds the unpacked files as SMEARFLOW_MIRROR (one folder for each hospital)."
-        )
+@dataclass(frozen=True)
+class _Archive:
+    """An archive as a file of its own: its path and its name in the archive, and for a person."""
+
+    at: Path
+    name: str
+    shown: str
+    scratch: _Scratch
+
+
+def _open(
+    member: Member, shown: str, scratch: _Scratch, depth: int = 0, is_inner: bool = False
+) -> list[Member]:
+    """Return the members of an archive, or the member itself where it is none.
+
+    An inner archive whose files do not already lie in a folder of its name gets that folder, so
+    that two inner archives never mix.
+    """
+    kind = _kind(member, shown)
+    if kind is None:
+        return [member]
+    if kind not in READERS or depth > MAX_DEPTH:
+        what = f"a {kind} archive, which is not read"
+        deep = f"an archive within {MAX_DEPTH} others, and no deeper one is read"
+        raise ArchiveError(f"{shown} is {deep if kind in READERS else what}. {UNPACK}")
     try:
-        if name.endswith(ZIP_ENDINGS):
-            return _list_zip(path, str(path))
-        if name.endswith(NPZ_ENDINGS):
-            return _list_arrays(path, scratch)
-        if name.endswith(TAR_ENDINGS):
-            return _list_tar(path, scratch)
-    except BROKEN as error:
-        raise ArchiveError(f"{path} is broken: {error}. {WAY_OUT}") from None
-    size = path.stat().st_size
-    return [Member(tidy(path.name), size, path, 0, size, "stored")]
+        found = READERS[kind](_Archive(_whole(member, scratch), member.path, shown, scratch))
+    except (*BROKEN, ImageError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # the disk, not the archive
+        what = "" if kind in member.path else f"by its content, it is a {kind} archive; "
+        raise ArchiveError(f"{shown} is broken: {what}{error}. {WAY_OUT}") from None
+    if found is None:
+        return [member]
+    if kind in OPENERS:  # one packed file, which may be a tar: still the same archive
+        return _open(found[0], shown, scratch, depth + 1, is_inner)
+    top = _own_folder(member.path, found) if is_inner else ""
+    outer = shown.partition(INNER)[0]
+    opened = [replace(one, path=top + one.path) for one in found]
+    return [
+        inner
+        for one in opened
+        for inner in _open(one, f"{outer}{INNER}{one.path!r}", scratch, depth + 1, True)
+    ]
 
 
-def _list_zip(path: Path, shown: str) -> list[Member]:
-    with zipfile.ZipFile(path) as packed:
-        infos = [info for info in packed.infolist() if not info.is_dir()]
-    return [_zip_member(info, path, shown) for info in infos]
+def _kind(member: Member, shown: str) -> str | None:
+    """Name the kind of an archive by its content; None where the member is none."""
+    name = member.path.lower()
+    if is_leftover(name) or name.endswith(formats.PICTURE_ENDINGS):
+        return None
+    head = read_head(member)
+    found = formats.recognise(head, name)
+    if found is not None and found.kind in ("picture", "foreign"):
+        return None
+    is_archive = found is not None and found.kind == "archive"
+    if PIECE.search(name) or (is_archive and re.search(r"\.\d{3}$", name)):
+        raise ArchiveError(
+            f"{shown} is a piece of an archive that was cut. Unpack all pieces together with the "
+            "program that made them, and give the folder as SMEARFLOW_MIRROR."
+        )
+    if found is not None and found.kind == "archive":
+        return found.name
+    if name.endswith((".zip", ".npz")):
+        return "zip"  # a program may stand before it
+    if name.endswith(NAMED_ARCHIVE):
+        what = formats.describe(head)
+        raise ArchiveError(f"{shown} is broken: it holds {what}, and no archive. {WAY_OUT}")
+    return None
+
+
+def _whole(member: Member, scratch: _Scratch) -> Path:
+    """Return a file that holds the member and nothing else."""
+    if member.method == "stored" and member.size == member.source.stat().st_size:
+        return member.source
+    with member.source.open("rb") as stream:
+        stream.seek(_start(member, stream))
+        return scratch.fill(_unpack(stream, member))
+
+
+def _own_folder(path: str, found: Sequence[Member]) -> str:
+    """Return the folders, with a slash, that the members of an inner archive are put into."""
+    parent, _, name = path.rpartition("/")
+    own = re.sub(r"(?i)(?:\.tar)?\.\w{2,4}$", "", name) or name
+    top = [parent] if parent else []
+    if not all(one.path.startswith(own + "/") or is_leftover(one.path) for one in found):
+        top.append(own)
+    return "".join(f"{part}/" for part in top)
+
+
+def _list_zip(archive: _Archive) -> list[Member] | None:
+    _require_one_volume(archive)
+    with zipfile.ZipFile(archive.at) as packed:
+        infos = [info for info in packed.infolist() if not _is_folder(info)]
+    if infos and all(info.filename.endswith(".npy") for info in infos):
+        return _list_arrays(archive.at, archive.scratch)
+    is_called_zip = archive.name.lower().endswith(".zip")
+    if not is_called_zip and any(info.filename in DOCUMENTS for info in infos):
+        return None
+    return [_zip_member(info, archive.at, archive.shown) for info in infos]
+
+
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    return info.is_dir() or (info.filename.endswith("\\") and not info.file_size)  # PowerShell 5
+
+
+def _require_one_volume(archive: _Archive) -> None:
+    """Refuse the last piece of a zip in several, which Python's reader takes for a broken one."""
+    with archive.at.open("rb") as stream:
+        stream.seek(-min(1 << 16, archive.at.stat().st_size), os.SEEK_END)
+        _, mark, end = stream.read().rpartition(b"PK\x05\x06")
+    number = int.from_bytes(end[:2], "little")
+    if mark and number not in (0, 0xFFFF) and len(end) >= 18:
+        raise ArchiveError(
+            f"{archive.shown} is the last of {number + 1} pieces of a zip. Unpack all pieces "
+            "together with the program that made them, and give the folder as SMEARFLOW_MIRROR."
+        )
 
 
 def _zip_member(info: zipfile.ZipInfo, path: Path, shown: str) -> Member:
@@ -247,25 +391,36 @@ def _zip_member(info: zipfile.ZipInfo, path: Path, shown: str) -> Member:
     )
 
 
-def _list_tar(path: Path, scratch: _Scratch) -> list[Member]:
-    openers: dict[str, Callable[[Path], Any]] = {
-        "gz": gzip.open,
-        "tgz": gzip.open,
-        "bz2": bz2.open,
-        "xz": lzma.open,
-    }
-    opener = openers.get(path.name.lower().rpartition(".")[2])
-    if opener is not None:
-        try:
-            with opener(path) as stream:
-                path = scratch.fill(_chunks(stream))
-        except OSError as error:
-            if error.errno is not None:
-                raise  # the disk, not the archive
-            raise tarfile.TarError(str(error)) from None
+def _list_packed(archive: _Archive, opener: Callable[[Path], IO[bytes]]) -> list[Member]:
+    """Unpack what a stream compressor packed: one file, under the name without its ending."""
+    with opener(archive.at) as stream:
+        whole = archive.scratch.fill(_chunks(stream))
+    name = archive.name
+    for ending, instead in PACKED_ENDINGS.items():
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)] + instead
+            break
+    size = whole.stat().st_size
+    return [Member(name, size, whole, 0, size, "stored")]
+
+
+def _list_unpacked(
+    archive: _Archive, unpack: Callable[[Path, str, IO[bytes]], list[unpacking.Piece]]
+) -> list[Member]:
+    with archive.scratch.create() as sink:
+        pieces = unpack(archive.at, archive.shown, sink)
+        return [
+            Member(tidy(name), size, Path(sink.name), start, size, "stored")
+            for name, start, size in pieces
+        ]
+
+
+def _list_tar(archive: _Archive) -> list[Member]:
+    path = archive.at
     with tarfile.open(path, "r:") as packed:
         infos = [info for info in packed if not info.isdir()]
-    _require_tar_end(path)
+        end = packed.offset
+    _require_tar_end(path, end)
     stored = {info.name: info for info in infos if info.isreg() and not info.issparse()}
     return [
         # A link is the file that it names; one to nowhere has no bytes, and is rejected as empty.
@@ -276,12 +431,18 @@ def _list_tar(path: Path, scratch: _Scratch) -> list[Member]:
     ]
 
 
-def _require_tar_end(path: Path) -> None:
-    """Refuse a tar without the zeros at its end: `tarfile` takes a cut one for a shorter one."""
+def _require_tar_end(path: Path, end: int) -> None:
+    """Refuse a tar that is not zeros where `tarfile` stopped.
+
+    It takes a cut tar for a shorter one, and a damaged header for the end.
+    """
     with path.open("rb") as stream:
-        stream.seek(-min(tarfile.BLOCKSIZE, path.stat().st_size), os.SEEK_END)
-        if any(stream.read()):
-            raise tarfile.TarError("it ends too early")
+        stream.seek(end)
+        block = stream.read(tarfile.BLOCKSIZE)
+    if not block:
+        raise tarfile.TarError("it ends too early")
+    if any(block):
+        raise tarfile.TarError(f"the header at byte {end} is damaged")
 
 
 def _list_arrays(path: Path, scratch: _Scratch) -> list[Member]:
@@ -330,37 +491,18 @@ def _open_array(path: Path) -> np.ndarray:
     return array
 
 
-def _open_inner(member: Member, scratch: _Scratch) -> list[Member]:
-    """Return the members of an inner zip, or the member itself where it is none.
-
-    An inner zip whose files do not already lie in a folder of its name gets that folder, so
-    that two inner zips never mix.
-    """
-    name = member.path.lower()
-    if name.endswith((*CLOSED_ENDINGS, *TAR_ENDINGS, *NPZ_ENDINGS)):
-        raise ArchiveError(
-            f"{member.source.name} holds the archive {member.path!r}, and of inner archives only "
-            "zip is read. Unpack it, and give the folder as SMEARFLOW_MIRROR."
-        )
-    if not name.endswith(ZIP_ENDINGS) or member.method == "array":
-        return [member]
-    shown = f"{member.source.name}, inner archive {member.path!r}"
-    try:
-        with member.source.open("rb") as stream:
-            stream.seek(_start(member, stream))
-            inner = scratch.fill(_unpack(stream, member))
-        with inner.open("rb") as stream:
-            if stream.read(2) != b"PK":  # not a zip but for its name
-                return [member]
-        found = _list_zip(inner, shown)
-    except (*BROKEN, ImageError) as error:
-        raise ArchiveError(f"{shown} is broken: {error}. {WAY_OUT}") from None
-    parent, _, name = member.path.rpartition("/")
-    own_folder = name[: -len(".zip")] + "/"
-    top = [parent] if parent else []
-    if not all(item.path.startswith((own_folder, "__MACOSX/")) for item in found):
-        top.append(own_folder.rstrip("/"))
-    return [replace(item, path="/".join([*top, item.path])) for item in found]
+OPENERS: dict[str, Callable[[Path], Any]] = {
+    "gzip": gzip.open,
+    "bzip2": bz2.open,
+    "xz": lzma.open,
+}
+READERS: dict[str, Callable[[_Archive], list[Member] | None]] = {
+    "zip": _list_zip,
+    "tar": _list_tar,
+    "RAR": partial(_list_unpacked, unpack=unpacking.unpack_rar),
+    "7z": partial(_list_unpacked, unpack=unpacking.unpack_7z),
+    **{kind: partial(_list_packed, opener=opener) for kind, opener in OPENERS.items()},
+}
 
 
 def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
@@ -382,6 +524,15 @@ def _unpack(stream: IO[bytes], member: Member) -> Iterator[bytes]:
             packed = inflater.unconsumed_tail if inflater else b""
     if inflater:
         yield inflater.flush()
+
+
+def _read_packed(member: Member, size: int) -> bytes:
+    try:
+        with member.source.open("rb") as stream:
+            stream.seek(_start(member, stream))
+            return stream.read(size)
+    except (OverflowError, ValueError) as error:  # a place that no file has
+        raise ImageError("unreadable", f"damaged inside the archive: {error}") from None
 
 
 def _start(member: Member, stream: IO[bytes]) -> int:
