@@ -33,7 +33,10 @@ def main(hospital: str) -> None:
         paths = [member.path for member in listed]
         reader = path_facts.PathReader(layout, _read_tables(layout, members))
         path_facts.require_folders(hospital, layout, reader, paths)
-        heaps = filtering.sort_members(hospital, paths, layout, reader)
+        heaps = filtering.sort_members(
+            hospital, paths, layout, reader, lambda path: archives.recognise(members[path])
+        )
+        heaps.rejected.extend(filtering.leave_out(hospital, published.left_out))
         of_pictures = [one.path for one in heaps.candidates]
         path_facts.warn_of_lost_groups(hospital, layout, reader, of_pictures)
         joined = path_facts.join_tables(hospital, reader, of_pictures)
@@ -45,6 +48,7 @@ def main(hospital: str) -> None:
         )
         kept, rejected = filtering.judge(heaps, findings)
         filtering.require_kept(hospital, len(kept), rejected)
+        filtering.require_few_lost(hospital, len(kept), rejected, rule.max_lost)
         filtering.require_parts(hospital, layout, [one for one, _ in kept])
         pictures = filtering.mark(
             kept, reader, partial(near_duplicates.group_twins, max_bits=rule.twin_bits)
@@ -54,7 +58,8 @@ def main(hospital: str) -> None:
                 append(rows)
     with REJECTED.writer(hospital) as append:
         append([{"hospital": hospital, **vars(one)} for one in rejected])
-    metrics = filtering.count(len(paths), pictures, rejected, len(heaps.auxiliary))
+    n_files = len(paths) + len(published.left_out)
+    metrics = filtering.count(n_files, pictures, rejected, len(heaps.auxiliary))
     write_metrics("filter", {**metrics, "tables": joined}, hospital)
     log.info("filter: %s %s", hospital, filtering.summarise(metrics))
 
@@ -66,7 +71,8 @@ def examine(member: Member, rule: FilterParams) -> filtering.Finding:
         picture = decoding.decode(content)
         decoding.check_size(picture.rgb, rule)
     except ImageError as error:
-        return filtering.Unusable(error.reason, error.detail)
+        found = archives.recognise(member)
+        return filtering.Unusable(*filtering.explain(error.reason, error.detail, found))
     height, width = picture.rgb.shape[:2]
     return filtering.Seen(
         sha256=hashlib.sha256(content).hexdigest(),

@@ -17,6 +17,7 @@ class FilterParams(Group):
     min_side: Annotated[int, Field(ge=8)]
     max_side: Annotated[int, Field(ge=8)]
     twin_bits: Annotated[int, Field(ge=0, le=64)]
+    max_lost: Annotated[float, Field(ge=0, le=1)]
 
     @model_validator(mode="after")
     def _sides_in_order(self) -> Self:

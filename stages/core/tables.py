@@ -16,7 +16,14 @@ from stages.core.store import replace
 ROW_GROUP = 256  # pictures a row group: about 10 MB of JPEG, the unit of streaming
 PARTS = ("train", "valid", "test", "unseen", "left_out")
 REASONS = (
-    "not_an_image",  # the bytes, or the name, are of no picture format
+    "hidden",  # hidden, or left by a system or a program: never read
+    "no_file",  # a pipe or a device, or a second link to a folder: never read
+    "not_an_image",  # the content is no picture
+    "foreign_format",  # a picture of a format that is not read
+    "unknown_format",  # at a picture's place or under its name, but of no known format
+    "no_class_folder",  # a picture without a folder that could be its label
+    "outside_layout",  # a picture whose path is none of layout.image
+    "other_ending",  # the same, but only for the ending of its name
     "empty",  # no bytes
     "unreadable",  # a picture's name, but no decoder opens it
     "unsupported",  # a picture of a kind that is not read; the detail names it

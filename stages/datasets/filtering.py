@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 
 from stages.core.errors import HospitalError, TableError, name_some
+from stages.core.formats import PICTURE_ENDINGS, READ, Format
 from stages.core.tables import REASONS
-from stages.datasets.contents import Contents
-from stages.datasets.hospitals import HOSPITALS_FILE, Layout
-from stages.datasets.path_facts import Facts, PathReader, is_hidden, is_table_member
+from stages.datasets.contents import Contents, LeftOut
+from stages.datasets.hospitals import CLASS_FOLDERS, HOSPITALS_FILE, Layout
+from stages.datasets.leftovers import is_leftover
+from stages.datasets.path_facts import Facts, PathReader, is_table_member
+
+NO_LOSS = ("hidden", "no_file", "outside_layout", "duplicate")  # nobody's, or read elsewhere
+Recognise = Callable[[str], Format | None]
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,14 @@ class Marked:
     warnings: list[str]
 
 
-def sort_members(hospital: str, paths: Sequence[str], layout: Layout, reader: PathReader) -> Sorted:
-    """Tell pictures, masks and tables, and everything else apart by their paths.
+def sort_members(
+    hospital: str,
+    paths: Sequence[str],
+    layout: Layout,
+    reader: PathReader,
+    recognise: Recognise,
+) -> Sorted:
+    """Tell pictures, masks and tables, and everything else apart.
 
     Parameters
     ----------
@@ -106,6 +117,9 @@ def sort_members(hospital: str, paths: Sequence[str], layout: Layout, reader: Pa
     layout : Layout
     reader : PathReader
         Of the same layout.
+    recognise : callable
+        Path of a member to the format of its content. Asked only where the path does not tell:
+        it is none of the layout's, or has another ending than a picture.
 
     Returns
     -------
@@ -115,15 +129,17 @@ def sort_members(hospital: str, paths: Sequence[str], layout: Layout, reader: Pa
     masks = {of: path for path in reversed(paths) if (of := reader.mask_of(path)) is not None}
     heaps = Sorted()
     taken: dict[str, str] = {}
+    outside: list[str] = []
     for path in paths:
-        if is_hidden(path):
-            heaps.rejected.append(_no_image(hospital, path, "a hidden or system file"))
+        if is_leftover(path):
+            heaps.rejected.append(_no_image(hospital, path, "hidden", "left by a system: not read"))
         elif reader.mask_of(path) is not None or is_table_member(layout, path):
             heaps.auxiliary.append(path)
         elif (facts := reader.read(path)) is None:
-            heaps.rejected.append(
-                _no_image(hospital, path, "its path is none of a picture, by layout.image")
-            )
+            outside.append(path)
+        elif (reason := _doubt_ending(path, recognise)) is not None:
+            label = None if reason[0] == "not_an_image" else facts.label
+            heaps.rejected.append(Rejected(f"{hospital}/{path}", path, label, *reason))
         elif (image_id := f"{hospital}/{facts.image_path}") in taken:
             detail = (
                 f"{taken[image_id]} has the same name by layout.image; let the pattern begin a "
@@ -136,7 +152,30 @@ def sort_members(hospital: str, paths: Sequence[str], layout: Layout, reader: Pa
             taken[image_id] = path
             stem = facts.image_path.rpartition(".")[0]
             heaps.candidates.append(Candidate(image_id, path, facts, masks.get(stem)))
+    stems = {path.rpartition(".")[0] for path in taken.values()}
+    for path in outside:
+        has_companion = path.rpartition(".")[0] in stems  # a mask, say, of a picture that is read
+        by_ending = not has_companion and reader.differs_by_ending(path)
+        reason = _say_outside(recognise(path), by_ending, layout.image == CLASS_FOLDERS)
+        heaps.rejected.append(_no_image(hospital, path, *reason))
     return heaps
+
+
+def explain(reason: str, detail: str, found: Format | None) -> tuple[str, str]:
+    """Return why a file that the decoder calls no picture is none, by its content.
+
+    Parameters
+    ----------
+    reason, detail : str
+        The decoder's; kept where it knows the format.
+    found : Format or None
+    """
+    return (reason, detail) if reason != "not_an_image" else _say_content(found)
+
+
+def leave_out(hospital: str, entries: Iterable[LeftOut]) -> list[Rejected]:
+    """Return what download left out of a folder, as rejected files."""
+    return [_no_image(hospital, one.path, one.reason, one.detail) for one in entries]
 
 
 def judge(
@@ -290,6 +329,7 @@ def count(
         "n_members": n_members,
         "n_kept": len(kept),
         "n_rejected": len(rejected),
+        "n_lost": sum(map(is_lost, rejected)),
         "n_auxiliary": n_auxiliary,
         "n_masks": sum(one.candidate.mask_path is not None for one in kept),
         "n_near_twins": warnings["near_twin"],
@@ -329,6 +369,49 @@ def require_kept(hospital: str, n_kept: int, rejected: Sequence[Rejected]) -> No
     )
 
 
+def share_lost(n_kept: int, rejected: Sequence[Rejected]) -> float:
+    """Return the share of a hospital's pictures that is lost: in 0..1, 0 where there is none.
+
+    Copies of a kept picture are no loss, nor are files that nobody calls a picture. A file under a
+    picture's name that holds something else is one: a text in place of each picture is what an
+    unfinished transfer leaves.
+    """
+    n_lost = sum(map(is_lost, rejected))
+    return n_lost / (n_kept + n_lost) if n_lost else 0.0
+
+
+def is_lost(one: Rejected) -> bool:
+    """Tell whether a rejected file was to be a picture; see `share_lost`."""
+    if one.reason == "not_an_image":
+        return one.path.lower().endswith(PICTURE_ENDINGS)
+    return one.reason not in NO_LOSS
+
+
+def require_few_lost(
+    hospital: str, n_kept: int, rejected: Sequence[Rejected], max_lost: float
+) -> None:
+    """Stop where more of the hospital's pictures are lost than the params allow.
+
+    Raises
+    ------
+    HospitalError
+        With the counts by reason, an example of each, and the way out.
+    """
+    if share_lost(n_kept, rejected) <= max_lost:
+        return
+    lost = [one for one in rejected if is_lost(one)]
+    examples = {one.reason: f"{one.path}: {one.detail}" for one in reversed(lost)}
+    counts = Counter(one.reason for one in lost)
+    ordered = {reason: counts[reason] for reason in REASONS if counts[reason]}
+    shown = "; ".join(f"{reason} {n} ({examples[reason]})" for reason, n in ordered.items())
+    raise HospitalError(
+        f"{hospital}: {len(lost)} of {n_kept + len(lost)} pictures are lost, more than "
+        f"filter.max_lost = {max_lost:g} allows: {shown}. Nothing was written. Mend or remove the "
+        f"files, say by layout.image in {HOSPITALS_FILE} which files are pictures, or allow the "
+        "loss by a larger filter.max_lost in params.yaml."
+    )
+
+
 def require_parts(hospital: str, layout: Layout, kept: Sequence[Candidate]) -> None:
     """Stop where the layout names the publisher's parts, and no picture is of one of them.
 
@@ -347,8 +430,37 @@ def require_parts(hospital: str, layout: Layout, kept: Sequence[Candidate]) -> N
         )
 
 
-def _no_image(hospital: str, path: str, detail: str) -> Rejected:
-    return Rejected(f"{hospital}/{path}", path, None, "not_an_image", detail)
+def _doubt_ending(path: str, recognise: Recognise) -> tuple[str, str] | None:
+    """Return why a file without the ending of a picture is not read; None where it is one."""
+    if path.lower().endswith(PICTURE_ENDINGS):
+        return None  # what it holds is seen when it is decoded
+    found = recognise(path)
+    return None if found is not None and found.kind == "picture" else _say_content(found)
+
+
+def _say_content(found: Format | None) -> tuple[str, str]:
+    if found is None:
+        return "unknown_format", f"of no format that is known; {READ}"
+    if found.kind == "foreign":
+        return "foreign_format", f"{found.name}; {READ}"
+    return "not_an_image", found.name
+
+
+def _say_outside(found: Format | None, by_ending: bool, in_folders: bool) -> tuple[str, str]:
+    """Return reason and detail of a member whose path is none of a picture."""
+    if found is None:
+        return "not_an_image", "of no known format, and not where pictures lie"
+    if found.kind not in ("picture", "foreign"):
+        return _say_content(found)
+    if in_folders:
+        return "no_class_folder", f"{found.name}, which lies in no folder that could be its label"
+    if by_ending:
+        return "other_ending", f"{found.name}; by layout.image it is none for its ending alone"
+    return "outside_layout", f"{found.name}, whose path is none of a picture by layout.image"
+
+
+def _no_image(hospital: str, path: str, reason: str, detail: str) -> Rejected:
+    return Rejected(f"{hospital}/{path}", path, None, reason, detail)
 
 
 def _reject(candidate: Candidate, reason: str, detail: str, pixels: str | None = None) -> Rejected:

@@ -13,8 +13,7 @@ from stages.core.settings import NAME, Group, explain, read_yaml, refuse_name
 from stages.core.texts import clean
 
 HOSPITALS_FILE = Path("data/hospitals.yaml")
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-CLASS_FOLDERS = r"(?:[^/]+/)*(?P<label>[^/]+)/[^/]+\.(?i:jpe?g|png|bmp|tiff?)"
+CLASS_FOLDERS = r"(?:[^/]+/)*(?P<label>[^/]+)/[^/]+"  # of any ending: the content decides
 FACTS_IN_PATHS = (
     "label", "patient", "slide", "field", "diagnosis", "official_part", "expert_1", "expert_2",
 )  # fmt: skip

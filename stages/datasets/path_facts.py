@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stages.core.errors import HospitalError, name_some, say_counts
+from stages.core.formats import PICTURE_ENDINGS
 from stages.core.texts import clean, read_csv
 from stages.datasets.hospitals import (
     CLASS_FOLDERS,
@@ -16,9 +17,9 @@ from stages.datasets.hospitals import (
     Layout,
     compile_ending,
 )
+from stages.datasets.leftovers import is_leftover
 
 GROUPING = ("patient", "slide")  # what images are grouped by, so that a lack of it is a leak
-LEFT_BEHIND = ("__macosx", "thumbs.db", "desktop.ini")
 
 log = logging.getLogger(__name__)
 
@@ -90,18 +91,24 @@ class PathReader:
 
     def match(self, path: str) -> dict[str, str] | None:
         """Return what a picture's path says, by group of layout.image; ``whole`` is its name."""
-        match = None if is_hidden(path) else self._image.search(_compose(path))
+        match = None if is_leftover(path) else self._image.search(_compose(path))
         if match is None:
             return None
         groups = {name: clean(text) for name, text in match.groupdict(default="").items()}
         return groups | {"whole": match["whole"]}
+
+    def differs_by_ending(self, path: str) -> bool:
+        """Tell whether `path` is no picture's, but would be with another ending of pictures."""
+        whole = _compose(path)
+        stem = whole.rpartition(".")[0] or whole
+        return any(self._image.search(stem + ending) for ending in PICTURE_ENDINGS)
 
     def mask_of(self, path: str) -> str | None:
         """Return the ``(?P<of>...)`` of a mask's path, or None where `path` is no mask.
 
         A mask belongs to the picture whose ``image_path`` without its ending equals it.
         """
-        match = self._mask.search(_compose(path)) if self._mask and not is_hidden(path) else None
+        match = self._mask.search(_compose(path)) if self._mask and not is_leftover(path) else None
         return match["of"] if match else None
 
     def is_odd_size(self, width: int, height: int) -> bool:
@@ -112,20 +119,9 @@ class PathReader:
         )
 
 
-def is_hidden(path: str) -> bool:
-    """Tell whether a file or a folder above it was left by a system: .DS_Store, Thumbs.db.
-
-    Notes
-    -----
-    macOS zips hold a ``__MACOSX/…/._NAME`` for each file and notebooks leave copies in
-    ``.ipynb_checkpoints``: under the right folder names, so that patterns alone would count them.
-    """
-    return any(part.startswith(".") or part.lower() in LEFT_BEHIND for part in path.split("/"))
-
-
 def is_table_member(layout: Layout, path: str) -> bool:
     """Tell whether a member is one of the tables that the layout names."""
-    return not is_hidden(path) and any(_is_member(rule, path) for rule in layout.tables)
+    return not is_leftover(path) and any(_is_member(rule, path) for rule in layout.tables)
 
 
 def require_folders(
@@ -138,7 +134,7 @@ def require_folders(
     HospitalError
         With a path as it should be.
     """
-    shown = [path for path in paths if not is_hidden(path)]
+    shown = [path for path in paths if not is_leftover(path)]
     is_flat = layout.image == CLASS_FOLDERS and any("/" not in path for path in shown)
     if is_flat and not any(map(reader.match, shown)):
         raise HospitalError(
@@ -255,7 +251,7 @@ def _as_key(text: str) -> str:
 
 
 def _index_table(rule: FactTable, tables: Mapping[str, bytes]) -> _Table:
-    found = sorted(path for path in tables if not is_hidden(path) and _is_member(rule, path))
+    found = sorted(path for path in tables if not is_leftover(path) and _is_member(rule, path))
     if not found:
         raise HospitalError(
             f"no published file matches {rule.member!r}, which {HOSPITALS_FILE} names as a table. "

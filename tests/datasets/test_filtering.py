@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.core.errors import HospitalError, TableError
+from stages.core.formats import Format
 from stages.core.tables import REASONS
 from stages.datasets import filtering
 from stages.datasets.contents import Contents
@@ -43,6 +44,120 @@ def verdicts(rejected: list[filtering.Rejected]) -> dict[str, str]:
     return {one.image_id: one.reason for one in rejected}
 
 
+JPEG, WEBP, TEXT = (
+    Format("JPEG", "picture"),
+    Format("WebP", "foreign"),
+    Format("text", "other"),
+)
+
+
+def sort(
+    paths: list[str], formats: dict[str, Format | None], layout: Layout = LAYOUT
+) -> filtering.Sorted:
+    """Sort members whose content is asked for only where it is given."""
+    reader = READER if layout is LAYOUT else PathReader(layout, {})
+    return filtering.sort_members("h", sorted(paths), layout, reader, formats.__getitem__)
+
+
+def test_what_is_no_picture_by_its_path_is_told_apart_by_its_content() -> None:
+    """A picture left out for its ending, one that the layout does not mean, and no picture."""
+    formats = {
+        "A/2.jfif": JPEG,  # but for the ending, a picture of the layout
+        "A/3.webp": WEBP,
+        "A/1.tif": JPEG,  # beside A/1.jpg, which is read: its mask, say
+        "C/1.jpg": JPEG,
+        "A/notes.txt": TEXT,
+        "A/blob": None,
+    }
+    heaps = sort(["A/1.jpg", *formats], formats)
+    assert [one.path for one in heaps.candidates] == ["A/1.jpg"]
+    assert verdicts(heaps.rejected) == {
+        "h/A/2.jfif": "other_ending",
+        "h/A/3.webp": "other_ending",
+        "h/A/1.tif": "outside_layout",
+        "h/C/1.jpg": "outside_layout",
+        "h/A/notes.txt": "not_an_image",
+        "h/A/blob": "not_an_image",
+    }
+    assert [one.path for one in heaps.rejected if filtering.is_lost(one)] == [
+        "A/2.jfif",
+        "A/3.webp",
+    ]
+
+
+def test_class_folders_take_pictures_of_any_name_by_their_content() -> None:
+    """A phone's or browser's ending is no reason to lose one; a text beside them has no label."""
+    formats = {
+        "A/1": JPEG,
+        "A/2.jpg!d": JPEG,
+        "A/3.jpg.bak": JPEG,
+        "A/4.NEF": Format("camera raw (NEF)", "foreign"),
+        "A/notes.txt": TEXT,
+        "A/blob.bin": None,
+    }
+    heaps = sort([*formats, "A/5.jfif", "A/6.webp"], formats, Layout())
+    kept = ["A/1", "A/2.jpg!d", "A/3.jpg.bak", "A/5.jfif", "A/6.webp"]
+    assert [one.path for one in heaps.candidates] == kept
+    assert {one.path: (one.reason, one.published_label) for one in heaps.rejected} == {
+        "A/4.NEF": ("foreign_format", "A"),
+        "A/blob.bin": ("unknown_format", "A"),
+        "A/notes.txt": ("not_an_image", None),
+    }
+
+
+def test_what_the_decoder_calls_no_picture_is_named() -> None:
+    """By its content; another verdict of the decoder stands."""
+    assert filtering.explain("not_an_image", "d", WEBP)[0] == "foreign_format"
+    assert filtering.explain("not_an_image", "d", WEBP)[1].startswith("WebP; JPEG")
+    assert filtering.explain("not_an_image", "d", TEXT) == ("not_an_image", "text")
+    assert filtering.explain("not_an_image", "d", None)[0] == "unknown_format"
+    assert filtering.explain("truncated", "d", JPEG) == ("truncated", "d")
+
+
+def lost(**counts: int) -> list[filtering.Rejected]:
+    """Reject so many files for each reason."""
+    return [
+        filtering.Rejected(f"h/{reason}{n}", f"{reason}{n}.jpg", None, reason, f"why {n}")
+        for reason, count in counts.items()
+        for n in range(count)
+    ]
+
+
+@given(st.integers(1, 50), st.dictionaries(st.sampled_from(REASONS), st.integers(1, 9)))
+def test_the_share_lost_counts_pictures_only(n_kept: int, counts: dict[str, int]) -> None:
+    """Copies, nobody's files, and what the layout does not mean are no loss; all else is."""
+    no_loss = {"hidden", "no_file", "outside_layout", "duplicate"}
+    n_lost = sum(n for reason, n in counts.items() if reason not in no_loss)
+    share = filtering.share_lost(n_kept, lost(**counts))
+    assert share == n_lost / (n_kept + n_lost)
+    filtering.require_few_lost("h", n_kept, lost(**counts), share)
+
+
+def test_a_text_is_a_loss_only_under_the_name_of_a_picture() -> None:
+    """Pointers in place of pictures are what an unfinished transfer leaves."""
+    for path, is_lost in {
+        "A/1.jpg": True,
+        "A/1.WEBP": True,
+        "A/1.csv": False,
+        "A/1": False,
+    }.items():
+        one = filtering.Rejected(f"h/{path}", path, None, "not_an_image", "text")
+        assert filtering.is_lost(one) == is_lost
+
+
+def test_too_large_a_loss_stops_with_counts_and_examples() -> None:
+    """More than the params allow, to the picture."""
+    rejected = lost(truncated=2, foreign_format=1, duplicate=5, hidden=7)
+    filtering.require_few_lost("h", 27, rejected, 0.1)
+    told = (
+        r"^h: 3 of 29 pictures are lost, more than filter.max_lost = 0.1 allows: foreign_format 1 "
+        r"\(foreign_format0.jpg: why 0\); truncated 2 \(truncated0.jpg: why 0\). Nothing was "
+        r"written. .* larger filter.max_lost in params.yaml"
+    )
+    with pytest.raises(HospitalError, match=told):
+        filtering.require_few_lost("h", 26, rejected, 0.1)
+
+
 def test_paths_are_told_apart() -> None:
     """Pictures, masks, tables, leftovers, strangers and namesakes."""
     paths = sorted(
@@ -60,7 +175,7 @@ def test_paths_are_told_apart() -> None:
             "readme.txt",
         ]
     )
-    heaps = filtering.sort_members("h", paths, LAYOUT, READER)
+    heaps = sort(paths, {"readme.txt": TEXT})
     assert [(one.image_id, one.path, one.mask_path) for one in heaps.candidates] == [
         ("h/A/1.jpg", "x/A/1.jpg", None),
         ("h/A/2.bmp", "x/A/2.bmp", "x/masks/A/2.png"),
@@ -69,7 +184,8 @@ def test_paths_are_told_apart() -> None:
     assert sorted(heaps.auxiliary) == ["x/masks/A/2.png", "x/t.csv"]
     reasons = verdicts(heaps.rejected)
     assert reasons.pop("h/y/A/1.jpg") == "same_name"
-    assert set(reasons.values()) == {"not_an_image"}
+    assert reasons.pop("h/readme.txt") == "not_an_image"
+    assert set(reasons.values()) == {"hidden"}
     assert len(paths) == len(heaps.candidates) + len(heaps.auxiliary) + len(heaps.rejected)
     (namesake,) = (one for one in heaps.rejected if one.reason == "same_name")
     assert "x/A/1.jpg has the same name" in namesake.detail

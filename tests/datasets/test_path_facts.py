@@ -230,8 +230,11 @@ def test_a_folder_of_class_folders_needs_no_rules():
     """The standard layout: the label is the last folder, and the picture keeps its whole path."""
     reader = PathReader(Layout(), {})
     assert reader.read("day 1/Neutrophil/a.JPG") == Facts("day 1/Neutrophil/a.JPG", "Neutrophil")
-    assert reader.read("Neutrophil/notes.txt") is None
+    assert reader.read("Neutrophil/a.jpg!d").label == "Neutrophil"  # the content decides
     assert reader.read("alone.png") is None
+    strict = PathReader(Layout(image=r"(?P<label>[^/]+)/\d+\.jpg"), {})
+    assert strict.differs_by_ending("A/1.jfif")
+    assert not strict.differs_by_ending("A/one.jfif")
 
 
 def test_constants_hold_where_a_path_says_nothing():

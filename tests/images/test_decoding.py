@@ -17,7 +17,7 @@ from stages.core.tables import REASONS
 from stages.images import decoding
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-RULE = FilterParams(min_side=16, max_side=200, twin_bits=24)
+RULE = FilterParams(min_side=16, max_side=200, twin_bits=24, max_lost=1)
 WAYS = {
     "baseline": ("JPEG", {}),
     "progressive": ("JPEG", {"progressive": True}),

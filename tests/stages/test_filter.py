@@ -26,7 +26,7 @@ IMAGE = r"(?P<label>[AB])/[^/]+\.(?i:jpe?g|png)"
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand in a project of its own, with the shipped params."""
     content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    content["filter"] = {"min_side": 64, "max_side": 1024, "twin_bits": 24}
+    content["filter"] = {"min_side": 64, "max_side": 1024, "twin_bits": 24, "max_lost": 1}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -86,9 +86,10 @@ def planted() -> tuple[dict[str, bytes], dict[str, str]]:
         "A/small.jpg": (encode(cell(31, 63)), "undersized"),
         "A/large.jpg": (encode(cell(32, 1025)), "oversized"),
         "A/blank.jpg": (encode(np.full((90, 90, 3), 200, np.uint8)), "blank"),
-        "A/Thumbs.db": (b"x", "not_an_image"),
-        "__MACOSX/A/._0.jpg": (b"x", "not_an_image"),
+        "A/Thumbs.db": (b"x", "hidden"),
+        "__MACOSX/A/._0.jpg": (b"x", "hidden"),
         "readme.txt": (b"x", "not_an_image"),
+        "A/noise.jpg": (bytes(range(1, 99)), "unknown_format"),
         "again/A/0.jpg": (encode(cell(33)), "same_name"),
     }
     files = good | {name: content for name, (content, _) in bad.items()}
@@ -115,6 +116,51 @@ def test_exactly_the_planted_faults_are_found() -> None:
     groups = images.set_index("path")["twin_group"]
     assert groups["B/twin.jpg"] == groups["B/10.jpg"] == "h/B/10.jpg"
     assert groups.nunique() == len(images) - 1
+
+
+def test_documents_beside_pictures_are_named_and_are_no_loss() -> None:
+    """A sheet of patients is a zip by its content, but nobody's pictures are in it."""
+    declare()
+    sheet = io.BytesIO()
+    with zipfile.ZipFile(sheet, "w") as packed:  # some programs write the mark last
+        packed.writestr("docProps/app.xml", "x")
+        packed.writestr("xl/media/image1.png", encode(cell(5), "PNG"))
+        packed.writestr("[Content_Types].xml", "x")
+    files = {"A/1.jpg": encode(cell(1)), "p.xlsx": sheet.getvalue(), "A/n.docx": sheet.getvalue()}
+    pack(files)
+    filter_stage.main("h")
+    rejected = REJECTED.read("h")
+    assert dict(zip(rejected["path"], rejected["detail"], strict=True)) == {
+        "A/n.docx": "a document of a program",
+        "p.xlsx": "a document of a program",
+    }
+    assert json.loads(Path("metrics/filter/h.json").read_text())["n_lost"] == 0
+
+
+@pytest.mark.parametrize("place", ["A/1.jpg", "out/A.png"])
+def test_an_archive_under_a_picture_s_name_stops(place: str) -> None:
+    """In its place or outside of the layout: its pictures would be lost as one that is none."""
+    declare(image=r"A/\d\.jpg")
+    pack({"A/2.jpg": encode(cell(1)), place: b"7z\xbc\xaf\x27\x1c" + bytes(90)})
+    with pytest.raises(ArchiveError, match=rf"'{place}' is a 7z archive, whatever its name says"):
+        filter_stage.main("h")
+    assert not IMAGES.at("h").exists()
+
+
+def test_too_many_lost_stop_the_stage_and_nothing_is_written(project: Path) -> None:
+    """By the limit in params.yaml."""
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("max_lost: 1", "max_lost: 0.25"))
+    declare()
+    good = {f"A/{n}.jpg": encode(cell(n)) for n in range(6)}
+    pack(good | {"A/7.gif": b"GIF89a", "1.jpg": encode(cell(9))})
+    filter_stage.main("h")
+    IMAGES.at("h").unlink()
+    pack(good | {"A/7.gif": b"GIF89a", "1.jpg": encode(cell(9)), "A/8": bytes(range(99))})
+    told = r"h: 3 of 9 pictures are lost.*foreign_format 1 .*unknown_format 1 .*no_class_folder 1"
+    with pytest.raises(HospitalError, match=told):
+        filter_stage.main("h")
+    assert not IMAGES.at("h").exists()
 
 
 def test_metrics_sum_up() -> None:
@@ -224,7 +270,7 @@ def test_no_picture_stops_with_a_way_out() -> None:
     """And writes no table."""
     declare(image=r"nowhere/\d+\.jpg")
     pack(planted()[0])
-    with pytest.raises(HospitalError, match=r"none of its 24 files is a usable picture"):
+    with pytest.raises(HospitalError, match=r"none of its 25 files is a usable picture"):
         filter_stage.main("h")
     assert not IMAGES.at("h").exists()
     assert [path.name for path in Path("data/raw").iterdir()] == ["h"]
@@ -281,6 +327,7 @@ FOUND = {
         "n_members": 667,
         "n_kept": 663,
         "n_odd_size": 17,
+        "n_lost": 2,
         "duplicate": 2,
         "conflicting_labels": 2,
     },
@@ -294,8 +341,9 @@ FOUND = {
         "n_odd_size": 1,
         "unreadable": 3,
         "truncated": 2,
-        "not_an_image": 2,
+        "hidden": 2,
         "oversized": 1,
+        "n_lost": 23,
         "duplicate": 26,
         "conflicting_labels": 17,
     },
