@@ -104,6 +104,8 @@ def walk(folder: Path) -> Found:
                 is_link = is_linked or entry.is_symlink()
                 heapq.heappush(waiting, (is_link, path, Path(entry.path)))
             elif stat.S_ISREG(mode):
+                if not os.access(entry.path, os.R_OK):
+                    raise _unreadable(Path(entry.path), PermissionError(13, "Permission denied"))
                 found.files[path] = Path(entry.path)
                 found.links.extend([path] * entry.is_symlink())
             else:

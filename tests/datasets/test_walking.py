@@ -42,6 +42,14 @@ def test_a_folder_that_may_not_be_listed_stops(
         walk(tmp_path)
 
 
+def test_a_file_that_may_not_be_read_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any is copied, and by the same words as a folder."""
+    fill(tmp_path, ["A/1.jpg", "A/2.jpg"])
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "2.jpg")
+    with pytest.raises(DownloadError, match=r"A/2.jpg cannot be read \(Permission denied\).*right"):
+        walk(tmp_path)
+
+
 def test_what_is_no_regular_file_is_listed_and_never_opened(tmp_path: Path) -> None:
     """A pipe waits for ever, a device gives bytes for ever."""
     fill(tmp_path, ["A/1.jpg"])
