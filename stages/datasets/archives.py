@@ -5,6 +5,7 @@ import errno
 import gzip
 import lzma
 import os
+import posixpath
 import re
 import shutil
 import struct
@@ -12,7 +13,7 @@ import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -40,6 +41,7 @@ DOCUMENTS = {"[Content_Types].xml", "mimetype", "META-INF/MANIFEST.MF"}  # zips,
 DOCUMENT = formats.Format("a document of a program", "other")
 INNER = ", inner archive "
 MAX_DEPTH = 8  # archives in archives: a zip that holds itself would never end
+MAX_LINKS = 8  # one behind the other; a circle ends here
 MAX_MEMBER_BYTES = 200 * 1024 * 1024  # no single cell picture comes near; a zip bomb does
 BROKEN = (  # what Python's readers raise on damaged files
     zipfile.BadZipFile,
@@ -59,7 +61,10 @@ WAY_OUT = (
     "Delete it and run 'uv run dvc repro -f -s download@HOSPITAL', or put a whole copy into a "
     "folder and give that as SMEARFLOW_MIRROR."
 )
-UNPACK = "Unpack it, and give the folder as SMEARFLOW_MIRROR (one folder for each hospital)."
+UNPACK = (
+    "Unpack it, and name the unpacked folder as folder: in data/hospitals.yaml, or as "
+    "SMEARFLOW_MIRROR (one folder for each hospital)."
+)
 
 
 @dataclass(frozen=True)
@@ -421,14 +426,29 @@ def _list_tar(archive: _Archive) -> list[Member]:
         infos = [info for info in packed if not info.isdir()]
         end = packed.offset
     _require_tar_end(path, end)
-    stored = {info.name: info for info in infos if info.isreg() and not info.issparse()}
-    return [
-        # A link is the file that it names; one to nowhere has no bytes, and is rejected as empty.
-        Member(tidy(info.name), at.size, path, at.offset_data, at.size, "stored")
-        if (at := stored.get(info.linkname if info.islnk() else info.name)) is not None
-        else Member(tidy(info.name), 0, path, info.offset_data, 0, "stored")
-        for info in infos
-    ]
+    # A later entry of a name replaces an earlier one, as where the tar is unpacked.
+    named = {posixpath.normpath(info.name): info for info in infos}
+    members = []
+    for info in infos:
+        at = _follow(info, named)
+        offset, size = (info.offset_data, 0) if at is None else (at.offset_data, at.size)
+        members.append(Member(tidy(info.name), size, path, offset, size, "stored"))
+    return members
+
+
+def _follow(info: tarfile.TarInfo, named: Mapping[str, tarfile.TarInfo]) -> tarfile.TarInfo | None:
+    """Return the file that an entry of a tar is or links to.
+
+    None: a link to nothing or to a folder, a pipe, a device. Without bytes, it is rejected as
+    empty.
+    """
+    at: tarfile.TarInfo | None = info
+    for _ in range(MAX_LINKS):
+        if at is None or not (at.islnk() or at.issym()):
+            break
+        beside = posixpath.dirname(at.name) if at.issym() else ""  # a hard link's is a whole path
+        at = named.get(posixpath.normpath(posixpath.join(beside, at.linkname)))
+    return at if at is not None and at.isreg() and not at.issparse() else None
 
 
 def _require_tar_end(path: Path, end: int) -> None:

@@ -298,18 +298,30 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     assert not left.exists()
 
 
-def test_a_hard_link_of_a_tar_is_the_file_that_it_names(tmp_path: Path) -> None:
-    """GNU tar stores the second name of a file as a link: no picture is lost by that."""
+def test_a_link_in_a_tar_is_the_file_that_it_leads_to(tmp_path: Path) -> None:
+    """As in a folder; where it leads to none (nowhere, a folder, round), it has no bytes."""
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as packed:
         info = tarfile.TarInfo("A/1.jpg")
         info.size = 3
         packed.addfile(info, io.BytesIO(b"one"))
-        link = tarfile.TarInfo("B/2.jpg")
-        link.type, link.linkname = tarfile.LNKTYPE, "A/1.jpg"
-        packed.addfile(link)
+        for name, kind, target in (
+            ("B/hard.jpg", tarfile.LNKTYPE, "A/1.jpg"),
+            ("B/soft.jpg", tarfile.SYMTYPE, "../A/./1.jpg"),
+            ("B/twice.jpg", tarfile.SYMTYPE, "soft.jpg"),
+            ("B/gone.jpg", tarfile.SYMTYPE, "/nowhere/1.jpg"),
+            ("B/round.jpg", tarfile.SYMTYPE, "round.jpg"),
+            ("B/pipe.jpg", tarfile.FIFOTYPE, ""),
+        ):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, target
+            packed.addfile(link)
     (tmp_path / "h.tar").write_bytes(sink.getvalue())
-    assert read_all(tmp_path) == {"A/1.jpg": b"one", "B/2.jpg": b"one"}
+    found = read_all(tmp_path)
+    assert {name for name, content in found.items() if not content} == {
+        "B/gone.jpg", "B/round.jpg", "B/pipe.jpg"
+    }  # fmt: skip
+    assert sorted(content for content in found.values() if content) == [b"one"] * 4
 
 
 @pytest.mark.parametrize("name", ["h.tar.gz", "h.zip", "h", "h.tbz2", "h.dat"])
