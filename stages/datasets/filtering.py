@@ -5,6 +5,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from stages.datasets.leftovers import is_leftover
 from stages.datasets.path_facts import Facts, PathReader, is_table_member
 
 NO_LOSS = ("hidden", "no_file", "outside_layout", "duplicate")  # nobody's, or read elsewhere
+MAX_EXAMPLES = 3  # of one reason, in a line for a person
 Recognise = Callable[[str], Format | None]
 
 
@@ -399,16 +401,18 @@ def require_few_lost(
     """
     if share_lost(n_kept, rejected) <= max_lost:
         return
-    lost = [one for one in rejected if is_lost(one)]
-    examples = {one.reason: f"{one.path}: {one.detail}" for one in reversed(lost)}
-    counts = Counter(one.reason for one in lost)
-    ordered = {reason: counts[reason] for reason in REASONS if counts[reason]}
-    shown = "; ".join(f"{reason} {n} ({examples[reason]})" for reason, n in ordered.items())
+    lost = sorted(filter(is_lost, rejected), key=lambda one: REASONS.index(one.reason))
+    shown = []
+    for reason, group in groupby(lost, key=lambda one: one.reason):
+        alike = list(group)
+        first = {one.detail: one.path for one in reversed(alike)}  # one of each kind
+        examples = [f"{path}: {detail}" for detail, path in reversed(first.items())]
+        shown.append(f"{reason} {len(alike)} ({'; '.join(examples[:MAX_EXAMPLES])})")
     raise HospitalError(
         f"{hospital}: {len(lost)} of {n_kept + len(lost)} pictures are lost, more than "
-        f"filter.max_lost = {max_lost:g} allows: {shown}. Nothing was written. Mend or remove the "
-        f"files, say by layout.image in {HOSPITALS_FILE} which files are pictures, or allow the "
-        "loss by a larger filter.max_lost in params.yaml."
+        f"filter.max_lost = {max_lost:g} allows: {', '.join(shown)}. Nothing was written. {READ}. "
+        f"Mend, convert or remove these, say by layout.image in {HOSPITALS_FILE} which files are "
+        "pictures, or allow the loss by a larger filter.max_lost in params.yaml."
     )
 
 
@@ -440,9 +444,9 @@ def _doubt_ending(path: str, recognise: Recognise) -> tuple[str, str] | None:
 
 def _say_content(found: Format | None) -> tuple[str, str]:
     if found is None:
-        return "unknown_format", f"of no format that is known; {READ}"
+        return "unknown_format", "of no format that is known"
     if found.kind == "foreign":
-        return "foreign_format", f"{found.name}; {READ}"
+        return "foreign_format", f"{found.name}, which is not read"
     return "not_an_image", found.name
 
 
