@@ -547,16 +547,16 @@ def _unpack(stream: IO[bytes], member: Member) -> Iterator[bytes]:
 
 
 def _read_packed(member: Member, size: int) -> bytes:
-    try:
-        with member.source.open("rb") as stream:
-            stream.seek(_start(member, stream))
-            return stream.read(size)
-    except (OverflowError, ValueError) as error:  # a place that no file has
-        raise ImageError("unreadable", f"damaged inside the archive: {error}") from None
+    with member.source.open("rb") as stream:
+        stream.seek(_start(member, stream))
+        return stream.read(size)
 
 
 def _start(member: Member, stream: IO[bytes]) -> int:
     """Return where the member's bytes begin: in a zip, behind its local header."""
+    length = os.fstat(stream.fileno()).st_size
+    if not 0 <= member.offset <= length or min(member.size, member.packed_size) < 0:
+        raise ImageError("unreadable", "damaged inside the archive: its place is lost")
     if not member.method.startswith("zip_"):
         return member.offset
     stream.seek(member.offset)
