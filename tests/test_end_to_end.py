@@ -246,12 +246,13 @@ def test_an_edit_reruns_what_it_changes_and_nothing_else(edited, row):
 def test_the_readme_compares_experiments_word_for_word(project, warm):
     """Another recipe reruns train to summarise; the diffs name the change and the effect."""
     compare, series = commands(warm, "Compare experiments")
-    head, trees, params_diff, metrics_diff = (warm.dvc(*words) for words in compare)
+    head, trees, params_diff, metrics_diff, told = (run(warm, words) for words in compare)
     assert stages_run(head) == ["recipe", *LEARNING]
     assert stages_run(trees) == ["recipe", *LEARNING]
     assert re.search(r"model +lite0_head +measures_trees", params_diff.stdout)
     assert len(params_diff.stdout.splitlines()) < 20
     assert re.search(r"in_domain\.\S+ +\S+ +\S+ +\S+", metrics_diff.stdout)
+    assert re.search(r"trees +demo_west +\d+ +\d+ +\S+ +\S+ +[+-]\S+ +\S+ +\w", told.stdout)
     page = warm.dvc("plots", "diff").stdout.strip().removeprefix("file://")
     html = Path(page).read_text(encoding="utf-8")
     assert "confusion.csv" in html
@@ -266,7 +267,7 @@ def test_the_readme_compares_experiments_word_for_word(project, warm):
     assert stages_run(warm.dvc("repro")) == []
 
     for words in series:  # the queue's worker is a process of its own
-        project.dvc(*words)
+        run(project, words)
     wait_for_queue(project)
     numbers = {
         found["params"]["params.yaml"]["data"]["models"]["measures_trees"]["trees"]
@@ -288,12 +289,21 @@ def wait_for_queue(project, **variables):
 
 
 def commands(project, title):
-    """The dvc commands of a section's bash blocks, split into words, a list for each block."""
+    """The commands of a section's bash blocks, split into words, a list for each block."""
     return [
-        [shlex.split(line.removeprefix("uv run dvc ")) for line in body.splitlines() if line]
+        [shlex.split(line.removeprefix("uv run ")) for line in body.splitlines() if line]
         for language, body in documents.blocks(documents.find_section(title, project.folder))
         if language == "bash"
     ]
+
+
+def run(project, words):
+    """Run a command of `commands`."""
+    if words[0] == "dvc":
+        return project.dvc(*words[1:])
+    if words[:2] == ["python", "-m"]:
+        return project.stage(words[2].removeprefix("stages."), *words[3:], check=True)
+    return project.run(*words)
 
 
 def test_the_readme_compares_label_schemes_word_for_word(project):
@@ -320,8 +330,8 @@ def test_the_readme_adds_a_hospital_word_for_word(project):
     path.write_text(path.read_text(encoding="utf-8") + "\n" + found["yaml"], encoding="utf-8")
     (project.folder / "data/labels/lisbon.csv").write_text(found["csv"], encoding="utf-8")
     [[add, words], _] = commands(project, "Add your hospital")
-    project.run(*add)
-    done = project.dvc(*words)
+    run(project, add)
+    done = run(project, words)
     own = [f"{stage}@lisbon" for stage in ("download", "filter", "quality", "predict")]
     assert sorted(stages_run(done)) == sorted([*own, *FOR_ALL])
     scores = json.loads(project.read("metrics/evaluate.json"))["by_hospital"]
