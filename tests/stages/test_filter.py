@@ -15,6 +15,7 @@ from stages import download
 from stages import filter as filter_stage
 from stages.core.errors import ArchiveError, HospitalError
 from stages.core.tables import IMAGES, REJECTED
+from tests.made import mutations
 from tests.stages.cohort import write_contents
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,6 +162,51 @@ def test_too_many_lost_stop_the_stage_and_nothing_is_written(project: Path) -> N
     with pytest.raises(HospitalError, match=told):
         filter_stage.main("h")
     assert not IMAGES.at("h").exists()
+
+
+SEEDS = 15  # damaged archives of each kind
+
+
+def drawn(n: int) -> dict[str, bytes]:
+    """Pictures of each format that is read, one of them twice."""
+    kinds = ("JPEG", "PNG", "BMP", "TIFF")
+    return {f"A/{i}.{kinds[i % 4]}": encode(cell(i // 5 * 5, 70), kinds[i % 4]) for i in range(n)}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damaged_pictures_are_kept_or_rejected(seed: int, project: Path) -> None:
+    """Whatever bytes a disk or a transfer spoils, by download and filter: in = kept + rejected."""
+    rng = np.random.default_rng(seed)
+    for path, content in drawn(40).items():
+        place = project / "mine" / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(mutations.mutate(content, rng))
+    (project / "mine/A/whole.png").write_bytes(encode(cell(99), "PNG"))  # or none may be left
+    block = {"title": "T", "licence": "none", "citation": "none", "folder": "mine"}
+    Path("data/hospitals.yaml").write_text(yaml.safe_dump({"h": block}))
+    download.main("h")
+    filter_stage.main("h")
+    paths = [*IMAGES.read("h")["path"], *REJECTED.read("h")["path"]]
+    assert sorted(paths) == sorted([*drawn(40), "A/whole.png"])
+
+
+@pytest.mark.parametrize("kind", mutations.PACKERS)
+def test_damaged_archives_lose_nothing_in_silence(kind: str) -> None:
+    """Each is refused in one line, or every member that it lists is kept or rejected."""
+    whole = mutations.PACKERS[kind](drawn(5))
+    declare()
+    archive = Path("data/raw/h/cells")
+    n_read = 0
+    for seed in range(SEEDS):
+        archive.write_bytes(mutations.mutate(whole, np.random.default_rng(seed)))
+        try:
+            filter_stage.main("h")
+        except (ArchiveError, HospitalError):
+            continue
+        n_read += 1
+        found = json.loads(Path("metrics/filter/h.json").read_text())
+        assert found["n_members"] == found["n_kept"] + found["n_rejected"] >= 1
+    assert n_read < SEEDS
 
 
 def test_metrics_sum_up() -> None:
