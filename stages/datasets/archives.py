@@ -285,7 +285,8 @@ def _open(
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # the disk, not the archive
         what = "" if kind in member.path else f"by its content, it is a {kind} archive; "
-        raise ArchiveError(f"{shown} is broken: {what}{error}. {WAY_OUT}") from None
+        other = f" Or, if another program opens it: {UNPACK}" if kind in ("RAR", "7z") else ""
+        raise ArchiveError(f"{shown} is broken: {what}{error}. {WAY_OUT}{other}") from None
     if found is None:
         return [member]
     if kind in OPENERS:  # one packed file, which may be a tar: still the same archive

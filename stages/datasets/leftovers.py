@@ -7,7 +7,8 @@ folder a small copy of each picture: read, they would become cells with labels.
 NAMES = {
     # Windows
     "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "recycler",
-    "recycled", "system volume information", "msocache", "_vti_cnf", "found.000",
+    "recycled", "recycle.bin", "system volume information", "msocache", "_vti_cnf", "found.000",
+    "found.001", "dfsrprivate",
     # macOS, and its file server
     "__macosx", "icon\r", "icon_", "network trash folder", "temporary items", "desktop db",
     "desktop df", "thevolumesettingsfolder", "thefindbycontentfolder",
@@ -15,12 +16,13 @@ NAMES = {
     "lost+found",
     # network storage: Synology, QNAP, NetApp, Nextcloud
     "@eadir", "#recycle", "@recycle", "#snapshot", "@recently-snapshot", "@sharebin", "@tmp",
-    "@__thumb", "~snapshot", "files_trashbin", "files_versions",
+    "@__thumb", "@transcode", "@snapshot", "trashbox", "~snapshot", "files_trashbin",
+    "files_versions",
     # programs of cameras and pictures
-    "picasa.ini", "zbthumbnail.info", "_gsdata_",
+    "picasa.ini", "zbthumbnail.info", "_gsdata_", "pspbrwse.jbf", "__pycache__",
 }  # fmt: skip
-BEGINNINGS = (".", "~$", "@gmt-", "$recycle", "@syno")
-ENDINGS = ("@synoeastream", "@synoresource", ":zone.identifier")
+BEGINNINGS = (".", "~$", "@gmt-", "$recycle", "@syno", "~syncthing~")
+ENDINGS = ("@synoeastream", "@synoresource", ":zone.identifier", ":encryptable")
 
 
 def is_leftover(path: str) -> bool:

@@ -11,6 +11,7 @@ LEFT = [
     "#snapshot/a/1.jpg", ".Trash-1000/files/1.jpg", "lost+found/1.jpg", ".@__thumb/s1.jpg",
     "@Recently-Snapshot/1.jpg", "~snapshot/hourly/1.jpg", "found.000/1.jpg", "A/~$notes.docx",
     "@GMT-2020.01.01/1.jpg", "A/1.jpg@SynoResource", "files_trashbin/1.jpg", "A/picasa.ini",
+    "Thumbs.db:encryptable", "trashbox/A/1.jpg", "A/~syncthing~1.jpg.tmp", "found.001/1.jpg",
     "System Volume Information/1.jpg", "Temporary Items/x/1.jpg",
 ]  # fmt: skip
 
