@@ -82,6 +82,7 @@ def examine(member: Member, rule: FilterParams) -> filtering.Finding:
         format=picture.format,
         mode=picture.mode,
         phash=near_duplicates.picture_hash(picture.rgb),
+        notes=picture.notes,
     )
 
 

@@ -26,7 +26,6 @@ REASONS = (
     "other_ending",  # the same, but only for the ending of its name
     "empty",  # no bytes
     "unreadable",  # a picture's name, but no decoder opens it
-    "unsupported",  # a picture of a kind that is not read; the detail names it
     "truncated",  # opens, but ends before its last row
     "damaged",  # opens, but a part was overwritten or lost
     "undersized",
@@ -250,7 +249,9 @@ IMAGES = Table(
             column("mask", pa.binary(), "the publisher's cell mask file; null: none"),
             _required("phash", pa.binary(32), "signs of the 16 x 16 lowest cosine frequencies"),
             _required("twin_group", pa.string(), "smallest image_id of its near twins here"),
-            _required("warnings", pa.list_(pa.string()), "odd_size, near_twin"),
+            _required(
+                "warnings", pa.list_(pa.string()), "odd_size, near_twin, fewer_bits, other_pages"
+            ),
         ]
     ),
 )

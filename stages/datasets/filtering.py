@@ -22,6 +22,11 @@ NO_LOSS = ("hidden", "no_file", "outside_layout", "duplicate")  # nobody's, or r
 MAX_EXAMPLES = 3  # of one reason, in a line for a person
 Recognise = Callable[[str], Format | None]
 
+DECIDED = {  # of kept pictures, said because another choice was possible
+    "n_fewer_bits": "of fewer bits than the file has room for, read in that range",
+    "n_other_pages": "chosen among pages that are thumbnails or masks",
+}
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -79,6 +84,7 @@ class Seen:
     format: str
     mode: str
     phash: bytes
+    notes: tuple[str, ...] = ()  # of `decoding.Picture`
 
 
 @dataclass(frozen=True)
@@ -270,7 +276,7 @@ def mark(
     for (candidate, seen), cluster in zip(kept, clusters, strict=True):
         is_odd = reader.is_odd_size(seen.width, seen.height)
         warnings = ["near_twin"] * (sizes[cluster] > 1) + ["odd_size"] * is_odd
-        marked.append(Marked(candidate, seen, cluster, warnings))
+        marked.append(Marked(candidate, seen, cluster, warnings + list(seen.notes)))
     return marked
 
 
@@ -291,7 +297,7 @@ def to_row(hospital: str, one: Marked, published: Contents) -> dict[str, object]
         "simulated": published.simulated,
         "expert_1": facts.expert_1,
         "expert_2": facts.expert_2,
-        **vars(one.seen),
+        **{name: value for name, value in vars(one.seen).items() if name != "notes"},
         "twin_group": one.twin_group,
         "warnings": one.warnings,
     }
@@ -336,6 +342,8 @@ def count(
         "n_masks": sum(one.candidate.mask_path is not None for one in kept),
         "n_near_twins": warnings["near_twin"],
         "n_odd_size": warnings["odd_size"],
+        "n_fewer_bits": warnings["fewer_bits"],
+        "n_other_pages": warnings["other_pages"],
         "n_by_reason": {reason: reasons[reason] for reason in REASONS},
         "n_by_format": dict(Counter(one.seen.format for one in kept)),
     }
@@ -346,8 +354,12 @@ def summarise(metrics: Mapping[str, Any]) -> str:
     reasons = ", ".join(f"{name} {n}" for name, n in metrics["n_by_reason"].items() if n)
     text = f"{metrics['n_members']} files -> {metrics['n_kept']} images"
     auxiliary = f", {metrics['n_auxiliary']} masks and tables" if metrics["n_auxiliary"] else ""
+    decided = "".join(
+        f"; {metrics[name]} {what}" for name, what in DECIDED.items() if metrics[name]
+    )
     return (
         f"{text} ({metrics['n_rejected']} rejected{': ' + reasons if reasons else ''}{auxiliary})"
+        f"{decided}"
     )
 
 

@@ -1,5 +1,7 @@
 """JPEG files: pixels where the whole picture code is there, and a name for what is not read."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
@@ -7,6 +9,9 @@ from numpy.typing import NDArray
 from stages.core.errors import ImageError
 
 END = b"\xff\xd9"
+ZEROS = bytes(64)  # a block of picture code never looks so, but where zeros mean nothing more
+TABLES, SCAN = 0xC4, 0xDA  # markers
+NOTHING_MORE = 0  # symbol
 FRAMES = range(0xC0, 0xD0)  # markers that begin a frame, but for the three below
 NO_FRAMES = (0xC4, 0xC8, 0xCC)
 LONE_MARKERS = (0x01, *range(0xD0, 0xD9))  # without a length
@@ -38,8 +43,11 @@ def load(content: bytes, mode: str) -> NDArray[np.uint8] | None:
     Every bit of the picture code must be used up when the last pixel is decoded. Whatever was
     overwritten or lost inside shifts what follows, so that code is lacking or left over; libjpeg
     then fills with grey, or goes on, and says so in a warning that Pillow hides. What says
-    nothing of the pixels is no fault: no end mark, padding before it, anything behind it.
+    nothing of the pixels is no fault: no end mark, padding before it, anything behind it. Zeros
+    at the end are taken for padding, because now and then they fit as picture code.
     """
+    if content.endswith((ZEROS, ZEROS + END)) and not _mean_nothing_more(content):
+        content = _without_padding(content if content.endswith(END) else content + END)
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(content, COLOURS[mode])
         return pixels
@@ -69,18 +77,38 @@ def _without_padding(content: bytes) -> bytes:
 
 def name_unread(content: bytes) -> str | None:
     """Name the kind of a JPEG that no decoder here reads; None where it is a usual one."""
+    for marker, place in _segments(content):
+        if marker == 0xF7:
+            return "a JPEG-LS"
+        if marker in FRAMES and marker not in NO_FRAMES:
+            return _name_frame(marker, content[place])
+    return None
+
+
+def _mean_nothing_more(content: bytes) -> bool:
+    """Tell whether zeros are the code of blocks without detail: of a table, the first code is 0."""
+    firsts = set()
+    for marker, place in _segments(content):
+        end = place - 2 + int.from_bytes(content[place - 2 : place], "big")
+        while marker == TABLES and place + 17 < end:
+            if content[place] >> 4:  # of details, not of means
+                firsts.add(content[place + 17])
+            place += 17 + sum(content[place + 1 : place + 17])
+    return firsts == {NOTHING_MORE}
+
+
+def _segments(content: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the markers before the picture code, and where what they mark begins."""
     place = 2
     while place + 9 < len(content) and content[place] == 0xFF:
         marker = content[place + 1]
         if marker == 0xFF or marker in LONE_MARKERS:
             place += 1 if marker == 0xFF else 2
-        elif marker == 0xF7:
-            return "a JPEG-LS"
-        elif marker in FRAMES and marker not in NO_FRAMES:
-            return _name_frame(marker, content[place + 4])
-        else:
-            place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-    return None
+            continue
+        yield marker, place + 4
+        if marker == SCAN:
+            return
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
 
 
 def _name_frame(marker: int, bits: int) -> str | None:

@@ -5,6 +5,7 @@ import io
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from stages.core.errors import ImageError
@@ -69,6 +70,29 @@ def test_destroyed_code_is_refused(what: str) -> None:
         decoding.decode(destroyed()[what])
 
 
+def zeros_that_fit() -> bytes:
+    """A file with as many zeros as the code of the lost blocks takes: libjpeg finds no fault."""
+    content = encode(scene())
+    for cut in range(len(content) // 2, len(content) // 2 + 200):
+        least, most = 0, 4 * len(content)
+        while least < most:
+            n = (least + most) // 2
+            try:
+                simplejpeg.decode_jpeg(content[:cut] + bytes(n) + END, "RGB")
+                return content[:cut] + bytes(n)
+            except ValueError as error:
+                least, most = (least, n) if "extraneous" in str(error) else (n + 1, most)
+    raise AssertionError("no cut with zeros that fit")
+
+
+def test_zeros_that_fit_as_picture_code_are_no_picture() -> None:
+    """Zeros at the end are padding, or the picture is lost, whatever the decoder says of them."""
+    content = zeros_that_fit()
+    for end in (b"", END):
+        with pytest.raises(ImageError, match=r"^truncated: the picture code ends"):
+            decoding.decode(content + end)
+
+
 def whole() -> dict[str, bytes]:
     """Files that lost nothing, however odd they are, by what is odd."""
     plain = encode(scene())
@@ -92,6 +116,8 @@ def whole() -> dict[str, bytes]:
         "saturated ground, own code tables": encode(white, optimize=True),
         "saturated ground, progressive": encode(white, progressive=True, optimize=True),
         "black borders, own code tables": encode(black, optimize=True),
+        "zeros that mean a white ground": encode(np.where(np.indices((256, 256, 3))[0] < 9, black,
+            np.uint8(255)), optimize=True),
         "libjpeg's grey at the end": encode(grey, optimize=True),
         "one colour but for one pixel": encode(np.where(np.indices((256, 256, 3)).sum(0), 255, 0)
             .astype(np.uint8), optimize=True),
@@ -122,5 +148,5 @@ def test_kinds_that_are_not_read_are_named(marker: int, bits: int, name: str) ->
     content = bytearray(encode(scene()))
     at = content.find(b"\xff\xc0")
     content[at + 1], content[at + 4] = marker, bits
-    with pytest.raises(ImageError, match=f"^unsupported: {name}, which is not read; save it with"):
+    with pytest.raises(ImageError, match=f"^foreign_format: {name}, which is not read; save"):
         decoding.decode(bytes(content))
