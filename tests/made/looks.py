@@ -14,7 +14,7 @@ ODD_SIZES = {("BA", 366, 369): 50, ("EO", 366, 369): 50, ("LY", 366, 369): 50, (
 FAMILIES = (("published", "colour", 6), ("published", "size", 1), ("seen", "background", 24))
 
 
-def barcelona_sizes():
+def barcelona_sizes() -> pd.DataFrame:
     """One row for each of the 17,092 images: prefix, width and height as published."""
     rows = [(prefix, w, h) for (prefix, w, h), n in ODD_SIZES.items() for _ in range(n)]
     odd = pd.Series([prefix for prefix, _, _ in rows]).value_counts()
@@ -25,8 +25,15 @@ def barcelona_sizes():
 
 
 def make_cohort(
-    seed, hospital="h", n_groups=15, per_group=16, n_classes=4, effect=1.0, shortcut=0.0, pure=False
-):
+    seed: int,
+    hospital: str = "h",
+    n_groups: int = 15,
+    per_group: int = 16,
+    n_classes: int = 4,
+    effect: float = 1.0,
+    shortcut: float = 0.0,
+    pure: bool = False,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Images whose measures follow their patient; with a shortcut also their class."""
     rng = np.random.default_rng(seed)
     groups = np.repeat(np.arange(n_groups), per_group)
@@ -51,3 +58,29 @@ def make_cohort(
         for place in range(n_measures):
             measures[f"{level}/{family}/{place:02d}"] = values[:, place]
     return images, pd.DataFrame(measures, index=images["image_id"])
+
+
+def plant_marker(
+    images: pd.DataFrame,
+    measures: pd.DataFrame,
+    family: str,
+    share: float,
+    seed: int,
+    by_patient: bool = False,
+) -> pd.DataFrame:
+    """Mark a share of class0, or all its images of a share of the patients: `family` tells it.
+
+    A marked image has another colour in one square of the background, or in the corners.
+    """
+    rng = np.random.default_rng([seed, 1])
+    table = images.set_index("image_id").loc[measures.index]
+    is_own = table["label"] == "class0"
+    bearer = table["group"] if by_patient else table.index.to_series()
+    lots = rng.permutation(bearer[is_own].unique())
+    is_marked = is_own & bearer.isin(lots[: round(share * len(lots))])
+    planted = measures.copy()
+    column = f"seen/{family}/00"
+    if column not in planted:
+        planted[column] = rng.normal(0, 1, len(planted))
+    planted[column] += 8.0 * is_marked.to_numpy()
+    return planted
