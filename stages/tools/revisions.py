@@ -1,6 +1,9 @@
 """Files as they were at a Git revision or in a DVC experiment, read without checking it out."""
 
 import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 from stages.core.errors import PipelineError, did_you_mean
 
@@ -71,12 +74,11 @@ def read_stored(revision: str, path: str) -> bytes:
     """
     _require_repository()
     commit = _find_commit(revision)
-    from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexDirError
 
     try:
-        content: bytes = DVCFileSystem(rev=commit).read_bytes(path)
+        content: bytes = _open_stored(Path.cwd(), commit).read_bytes(path)
     except (DvcException, DataIndexDirError, OSError) as error:
         raise PipelineError(
             f"{path} of {revision} is not in DVC's cache ({type(error).__name__}). Run that "
@@ -84,6 +86,14 @@ def read_stored(revision: str, path: str) -> bytes:
             f"uv run dvc fetch --all-commits, or uv run dvc exp pull REMOTE {revision}."
         ) from None
     return content
+
+
+@cache
+def _open_stored(folder: Path, commit: str) -> Any:
+    """Return DVC's files of a commit; to open them costs more than to read one."""
+    from dvc.api import DVCFileSystem
+
+    return DVCFileSystem(str(folder), rev=commit)
 
 
 def _find_commit(revision: str) -> str:
