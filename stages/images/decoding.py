@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from stages.core.errors import ImageError
 from stages.core.params import FilterParams
-from stages.images import depth, jpeg, png, tiff
+from stages.images import depth, jpeg, lost_parts, png, tiff
 
 SIGNATURES = {
     b"\xff\xd8\xff": "jpeg",
@@ -94,6 +94,10 @@ def decode(content: bytes) -> Picture:
         brightest, is_negative = (page.brightest, page.is_negative) if page else (None, False)
         levels, bits = depth.to_8_bits(levels, brightest, is_negative)
         notes += ("fewer_bits",) * (bits < 16)
+    # A JPEG's lost code is found by its decoder, and leaves no rows of one value.
+    lost = lost_parts.find_lost_block(levels) if file_format != "jpeg" else None
+    if lost is not None:
+        raise ImageError("damaged", lost)
     return Picture(levels, file_format, image.mode, notes)
 
 
