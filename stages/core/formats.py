@@ -41,10 +41,9 @@ _MARKS: dict[Kind, dict[str, tuple[tuple[int, bytes], ...]]] = {
     "picture": {
         "JPEG": ((0, b"\xff\xd8\xff"),),
         "PNG": ((0, b"\x89PNG\r\n\x1a\n"),),
-        "TIFF": ((0, b"II*\0"), (0, b"MM\0*")),
+        "TIFF": ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),  # + is BigTIFF
     },
     "foreign": {
-        "BigTIFF": ((0, b"II+\0"), (0, b"MM\0+")),
         "GIF": ((0, b"GIF87a"), (0, b"GIF89a")),
         "WebP": ((8, b"WEBP"),),
         "JPEG 2000": ((0, b"\0\0\0\x0cjP  \r\n\x87\n"), (0, b"\xff\x4f\xff\x51")),

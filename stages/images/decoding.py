@@ -8,19 +8,11 @@ from typing import Literal
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from stages.core import formats
 from stages.core.errors import ImageError
 from stages.core.params import FilterParams
 from stages.images import depth, jpeg, lost_parts, png, tiff
 
-SIGNATURES = {
-    b"\xff\xd8\xff": "jpeg",
-    b"\x89PNG\r\n\x1a\n": "png",
-    b"BM": "bmp",
-    b"II*\x00": "tiff",
-    b"MM\x00*": "tiff",
-    b"II+\x00": "tiff",  # BigTIFF
-    b"MM\x00+": "tiff",
-}
 ORIENTATION = 274  # tag
 MAX_PIXELS = 64_000_000  # 8000 x 8000: a decoded picture stays below 200 MB
 
@@ -111,9 +103,9 @@ def recognise(content: bytes) -> str:
     """
     if not content:
         raise ImageError("empty", "the file has no bytes")
-    for signature, name in SIGNATURES.items():
-        if content.startswith(signature):
-            return name
+    found = formats.recognise(content[: formats.HEAD])
+    if found is not None and found.kind == "picture":
+        return found.name.lower()
     if not any(content[:64]):
         raise ImageError("unreadable", "the file holds zeros: its content was lost before")
     raise ImageError(

@@ -147,7 +147,7 @@ def test_orientation_note_is_ignored() -> None:
         (b"GIF89a" + bytes(50), "not_an_image: begins with"),
         (bytes(5000), "unreadable: the file holds zeros"),
         (b"\xff\xd8\xff" + bytes(300), "unreadable: a jpeg file whose header is damaged"),
-        (b"BM", "unreadable"),
+        (b"BM", "not_an_image"),
     ],
 )
 def test_no_picture_has_a_reason(content: bytes, message: str) -> None:
@@ -163,7 +163,7 @@ def test_a_cut_file_never_gives_wrong_pixels(way: str) -> None:
     whole = decoding.decode(content).rgb
     reasons = []
     step = max(1, len(content) // 60)
-    for end in [*range(8, len(content), step), *range(len(content) - 60, len(content))]:
+    for end in [*range(18, len(content), step), *range(len(content) - 60, len(content))]:
         try:
             np.testing.assert_array_equal(decoding.decode(content[:end]).rgb, whole)
         except ImageError as error:
