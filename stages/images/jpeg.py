@@ -13,6 +13,7 @@ ZEROS = bytes(64)  # a block of picture code never looks so, but where zeros mea
 TABLES, SCAN = 0xC4, 0xDA  # markers
 NOTHING_MORE = 0  # symbol
 FRAMES = range(0xC0, 0xD0)  # markers that begin a frame, but for the three below
+PROGRESSIVE = 0xC2
 NO_FRAMES = (0xC4, 0xC8, 0xCC)
 LONE_MARKERS = (0x01, *range(0xD0, 0xD9))  # without a length
 COLOURS = {"L": "RGB", "RGB": "RGB", "CMYK": "CMYK"}
@@ -50,9 +51,12 @@ def load(content: bytes, mode: str) -> NDArray[np.uint8] | None:
         content = _without_padding(content if content.endswith(END) else content + END)
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(content, COLOURS[mode])
-        return pixels
     except ValueError as error:
         said = str(error)
+    else:
+        if _lacks_scans(content):
+            raise ImageError("truncated", "the last scans of progressive picture code are missing")
+        return pixels
     if said.startswith("Premature end of JPEG file") and not content.endswith(END):
         return load(content + END, mode)
     if "remature end" in said:
@@ -95,6 +99,27 @@ def _mean_nothing_more(content: bytes) -> bool:
                 firsts.add(content[place + 17])
             place += 17 + sum(content[place + 1 : place + 17])
     return firsts == {NOTHING_MORE}
+
+
+def _lacks_scans(content: bytes) -> bool:
+    """Tell whether progressive code ends behind one of its scans: whole to libjpeg, but coarse.
+
+    Each scan holds some of the 64 frequencies of some colours, down to a bit; all colours and
+    frequencies must have come down to bit 0.
+    """
+    lowest: dict[int, NDArray[np.int64]] = {}
+    for marker, place in _segments(content):
+        if marker == PROGRESSIVE:
+            n_colours = content[place + 5]
+            ids = content[place + 6 : place + 6 + 3 * n_colours : 3]
+            lowest = {colour: np.ones(64, np.int64) for colour in ids}
+        if marker == SCAN and lowest:  # in picture code, 255 is followed by other bytes
+            for scan in content[place - 4 : content.find(END, place)].split(bytes([255, SCAN]))[1:]:
+                end = 3 + 2 * scan[2]
+                first, last, bits = scan[end : end + 3]
+                for colour in scan[3:end:2]:
+                    lowest[colour][first : last + 1] = bits & 15
+    return any(bits.any() for bits in lowest.values())
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, int]]:

@@ -110,6 +110,8 @@ def whole() -> dict[str, bytes]:
         "zeros instead of the end mark": plain[:-2] + bytes(700),
         "text behind the end mark": plain + b"trailing garbage" * 10,
         "a thumbnail behind the end mark": plain + encode(scene(5, 64)),
+        "a thumbnail behind progressive code": encode(scene(), progressive=True)
+        + encode(scene(5, 64), "L"),
         "progressive": encode(scene(), progressive=True),
         "restarts": encode(scene(), restart_marker_blocks=1),
         "grey": encode(scene(), "L"),
