@@ -12,11 +12,20 @@ from stages.core import parallel, params
 from stages.core.errors import run_stage, say_counts
 from stages.core.store import write_bytes, write_csv, write_metrics
 from stages.core.tables import IMAGES, QUALITY
-from stages.images import cell_masks, colour, contact_sheets, decoding, outliers, sharpness
+from stages.images import (
+    cell_masks,
+    colour,
+    contact_sheets,
+    decoding,
+    lost_parts,
+    outliers,
+    sharpness,
+)
 
 log = logging.getLogger(__name__)
 
 N_EXAMPLES = 24
+JUDGED_HERE = ["at_border", "broken"]  # flags that no column tells
 
 
 def main(hospital: str) -> None:
@@ -32,9 +41,9 @@ def main(hospital: str) -> None:
         tile = row.pop("tile")
         tiles += [tile] if tile is not None else []
         rows.append(row)
-    measures = pd.DataFrame(rows, columns=[*QUALITY.schema.names[:-1], "at_border"])
+    measures = pd.DataFrame(rows, columns=[*QUALITY.schema.names[:-1], *JUDGED_HERE])
     measures["flags"] = outliers.flag(measures, rule.outlier_z)
-    quality = measures.drop(columns="at_border").astype({"nucleus_lobes": "Int32"})
+    quality = measures.drop(columns=JUDGED_HERE).astype({"nucleus_lobes": "Int32"})
     QUALITY.write(quality, hospital)
     metrics = outliers.summarise(quality)
     write_metrics("quality", metrics, hospital)
@@ -61,6 +70,7 @@ def measure_picture(picture: Mapping[str, Any]) -> dict[str, Any]:
         **cell_masks.measure(rgb, found),
         "mask_iou": _compare(found, picture["mask"]),
         "cell_mask": found.packed,
+        "broken": lost_parts.has_break(rgb),
         "at_border": cell_masks.touches_border(found.cell),
         "histogram": colour.histogram(rgb),
         "tile": shown,

@@ -3,7 +3,7 @@
 import logging
 
 from stages.core import params, store, tables
-from stages.core.errors import run_stage
+from stages.core.errors import name_some, run_stage
 from stages.splits import leaks
 from stages.validation import cross_table_checks, expectations
 
@@ -38,6 +38,14 @@ def main() -> None:
     expectations.require_success(findings)
     reason = f"split.method {rule.split.method} parts groups; metrics/split.json measures the leak"
     metrics = expectations.summarise(findings, checked)
+    broken = cross_table_checks.list_broken(frames["quality"])
+    metrics["n_broken"] = len(broken)
+    if broken:
+        logger.warning(
+            "validate: %d pictures have a break across their whole width: a border, or a part that "
+            "was lost: %s. Look at them; where a part was lost, get the file again.",
+            len(broken), name_some(broken),
+        )  # fmt: skip
     store.write_metrics("validate", {**metrics, "not_checked": dict.fromkeys(not_checked, reason)})
     logger.info("validate: %d expectations hold on %d tables", len(findings), len(checked))
 

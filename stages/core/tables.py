@@ -329,7 +329,9 @@ QUALITY = Table(
                 pa.binary(),
                 "the cell, a bit for each pixel, rows first, longer side 160 px; null: none",
             ),
-            _required("flags", pa.list_(pa.string()), "no_cell, at_border, <measure>_outlier"),
+            _required(
+                "flags", pa.list_(pa.string()), "no_cell, at_border, broken, <measure>_outlier"
+            ),
         ]
     ),
 )

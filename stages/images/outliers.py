@@ -13,7 +13,7 @@ SUMMARISED = (
     "mean_r", "mean_g", "mean_b", "saturation", "clipped", "white_r", "white_g", "white_b",
     "sharpness", "cell_radius", "nucleus_radius", "nucleus_share", "nucleus_od",
 )  # fmt: skip
-FLAGS = ("no_cell", "at_border", *(f"{name}_outlier" for name in JUDGED))
+FLAGS = ("no_cell", "at_border", "broken", *(f"{name}_outlier" for name in JUDGED))
 QUANTILES = {"p5": 0.05, "p50": 0.5, "p95": 0.95}
 SHARPNESS_STEP, SHARPNESS_END = 0.5, 20.0  # grey levels / px; the last bin is open
 
@@ -50,7 +50,7 @@ def flag(measures: pd.DataFrame, limit: float) -> list[list[str]]:
     Parameters
     ----------
     measures : pandas.DataFrame, shape (n_images, n_columns)
-        Pictures of one hospital: the columns of ``tables.QUALITY``, and ``at_border``.
+        Pictures of one hospital: the columns of ``tables.QUALITY``, ``at_border`` and ``broken``.
     limit : float
         Robust z above which a measure is flagged, in both directions.
 
@@ -61,7 +61,7 @@ def flag(measures: pd.DataFrame, limit: float) -> list[list[str]]:
     """
     judged = measures[["saturation", "sharpness", "cell_radius"]].astype("float64")
     judged["brightness"] = measures[["mean_r", "mean_g", "mean_b"]].mean(axis=1)
-    marks = {"no_cell": ~measures["has_cell"], "at_border": measures["at_border"]}
+    marks = {"no_cell": ~measures["has_cell"], **measures[["at_border", "broken"]]}
     for name in JUDGED:
         marks[f"{name}_outlier"] = robust_z(judged[name]).abs() > limit
     table = np.stack([marks[name].to_numpy(dtype=bool) for name in FLAGS], axis=1)

@@ -200,3 +200,16 @@ def compare_coverage(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             "hospital_agrees": ~image_ids.isin(named.loc[strangers, "image_id"]),
         }
     )
+
+
+def list_broken(quality: pd.DataFrame) -> list[str]:
+    """Return the pictures that probably lost a part, by ``lost_parts.has_break``.
+
+    Parameters
+    ----------
+    quality : pandas.DataFrame, shape (n_images, n_columns)
+        Rows of ``tables.QUALITY``.
+    """
+    return [
+        row.image_id for row in quality[["image_id", "flags"]].itertuples() if "broken" in row.flags
+    ]

@@ -1,6 +1,7 @@
-"""Lost parts: blocks that a disk lost are found; borders and grounds are none."""
+"""Lost parts: blocks that a disk lost, and breaks across a picture; grounds are none."""
 
 import io
+import random
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from stages.core.errors import ImageError
 from stages.images import decoding, lost_parts
-from tests.images.test_jpeg import scene
+from tests.images.test_jpeg import encode, scene
 
 
 def lose(rgb: np.ndarray, start: int, n: int, value: int, order: str) -> np.ndarray:
@@ -88,11 +89,64 @@ def test_borders_and_grounds_are_no_lost_blocks(what: str) -> None:
         assert lost_parts.find_lost_block(np.ascontiguousarray(picture)) is None
 
 
+@pytest.mark.parametrize("what", ["whole", "saturated ground", "round field", "scale bar"])
+def test_a_picture_without_border_has_no_break(what: str) -> None:
+    """Cells, saturated ground and a round field are no reason to look at a picture."""
+    assert not lost_parts.has_break(healthy()[what])
+
+
+@pytest.mark.parametrize("what", ["black borders", "frame"])
+def test_borders_are_breaks(what: str) -> None:
+    """A border is kept, but pointed at: the same rows may be what a disk lost."""
+    assert lost_parts.has_break(healthy()[what])
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_rows_lost_from_the_first_pixel_on_are_a_break(value: int) -> None:
+    """What cannot be told from a border by its place is pointed at like one."""
+    rgb = scene()
+    rgb[101:] = value
+    assert lost_parts.find_lost_block(rgb) is None
+    assert lost_parts.has_break(rgb)
+
+
+def test_a_shift_of_all_blocks_behind_one_is_a_break() -> None:
+    """Brightness that is off from one block on, begun anywhere in a row, is seen; noise is not."""
+    rgb = scene().astype(np.int16)
+    for block in (70, 333, 500):
+        row, column = divmod(block, 32)
+        shifted = rgb.copy()
+        shifted[row * 8 : row * 8 + 8, column * 8 :, 2] -= 7
+        shifted[row * 8 + 8 :, :, 2] -= 7
+        assert lost_parts.has_break(np.clip(shifted, 0, 255).astype(np.uint8)), block
+
+
 def test_small_and_narrow_pictures_are_judged_without_error() -> None:
     """Fewer rows or columns than a block has."""
     for shape in ((8, 8), (8, 300), (300, 8), (9, 31), (1, 1)):
         rgb = np.full((*shape, 3), 9, np.uint8)
         assert lost_parts.find_lost_block(rgb) is None
+        assert not lost_parts.has_break(rgb)
+
+
+def test_nearly_every_lost_block_of_a_jpeg_is_refused_or_a_break() -> None:
+    """Of blocks as disks lose them, at random places: one in ten passes the decoder, few both."""
+    drawn = random.Random(7)
+    contents = [encode(scene(seed)) for seed in range(4)]
+    n_decoded = n_unseen = 0
+    for _ in range(300):
+        content, other = drawn.sample(contents, 2)
+        size = drawn.choice([512, 1024, 2048, 4096])
+        at = drawn.randrange(700, len(content) - size - 2)
+        block = drawn.choice([bytes(size), other[at : at + size], b""])
+        try:
+            rgb = decoding.decode(content[:at] + block + content[at + size :]).rgb
+        except ImageError:
+            continue
+        n_decoded += 1
+        n_unseen += not lost_parts.has_break(rgb)
+    assert n_decoded <= 30
+    assert n_unseen <= 6
 
 
 @pytest.mark.parametrize("kind", ["BMP", "TIFF", "PNG"])

@@ -54,21 +54,23 @@ def test_flags_of_planted_outliers():
     table["saturation"] = rng.normal(0.3, 0.02, n)
     table["sharpness"] = rng.normal(4, 0.3, n)
     table["cell_radius"] = rng.normal(50, 3, n)
-    table["has_cell"], table["at_border"] = True, False
+    table["has_cell"], table["at_border"], table["broken"] = True, False, False
     table.loc[1, ["mean_r", "mean_g", "mean_b"]] = 5.0
     table.loc[2, "sharpness"] = 0.1
     table.loc[3, "cell_radius"] = 4.0
     table.loc[4, "at_border"] = True
+    table.loc[6, "broken"] = True
     table.loc[5, ["has_cell", "cell_radius"]] = [False, np.nan]
     flags = outliers.flag(table, 5.0)
-    assert flags[1:6] == [
+    assert flags[1:7] == [
         ["brightness_outlier"],
         ["sharpness_outlier"],
         ["cell_radius_outlier"],
         ["at_border"],
         ["no_cell"],
+        ["broken"],
     ]
-    assert not any(flags[6:])
+    assert not any(flags[7:])
     assert sum(map(len, outliers.flag(table, 1.0))) > 30
 
 

@@ -1,6 +1,7 @@
 """validate: good tables give metrics; one bad row stops the run, named, and leaves no metrics."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -232,3 +233,19 @@ def test_great_expectations_is_imported_where_used() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert run.stdout == "[]\n"
+
+
+def test_pictures_that_may_have_lost_a_part_are_counted_and_named(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A flag of quality is no error: the run goes on, and the user knows where to look."""
+    quality = tables.QUALITY.read("south")
+    quality["flags"] = [["no_cell", "broken"], ["no_cell"]]
+    tables.QUALITY.write(quality, "south")
+    with caplog.at_level(logging.WARNING):
+        validate.main()
+    assert store.read_metrics("validate")["n_broken"] == 1
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "1 pictures have a break" in line
+    assert quality["image_id"][0] in line
+    assert "get the file again" in line
