@@ -72,38 +72,12 @@ def find_page(content: bytes) -> Page:
     picture: any choice would be a guess.
     """
     pages = _read_pages(content)
-    full = [page for page in pages if not page.subfiletype & LESSER]
-    if not full:
-        raise ImageError("foreign_format", "a TIFF that holds nothing but thumbnails or masks")
-    picture = max(full, key=lambda page: page.imagewidth * page.imagelength)
-    rivals = [
-        page
-        for page in full
-        if 2 * page.imagewidth > picture.imagewidth and 2 * page.imagelength > picture.imagelength
-    ]
-    if len(rivals) > 1:
-        raise ImageError(
-            "foreign_format",
-            f"a TIFF of {len(pages)} pages, {len(rivals)} of which could be the picture; save the "
-            "picture as a file of one page",
-        )
-    named = picture.tags.get(BRIGHTEST)
-    found = Page(
-        pages.index(picture),
-        len(pages),
-        picture.imagewidth,
-        picture.imagelength,
-        int(np.max(picture.bitspersample)),
-        None if named is None else int(np.max(named.value)),
-        picture.photometric == WHITE_IS_ZERO,
-        picture.planarconfig == PLANES,
-        _name_kind(picture),
-    )
-    if BITS not in picture.tags and picture.samplesperpixel > 1:
-        raise ImageError("unreadable", DAMAGED)  # the file ends before this tag's values
-    if found.bits not in READ_BITS or picture.sampleformat not in WHOLE:
-        raise not_read(found)
-    return found
+    try:
+        return _choose(pages)
+    except ImageError:
+        raise
+    except Exception:  # numbers that are none, of many kinds, by the damage
+        raise ImageError("unreadable", DAMAGED) from None
 
 
 def read_levels(content: bytes, page: Page) -> NDArray[np.uint16] | None:
@@ -118,7 +92,9 @@ def read_levels(content: bytes, page: Page) -> NDArray[np.uint16] | None:
         levels: NDArray[np.uint16] = _read_pages(content)[page.place].asarray()
     except Exception:  # of many kinds, by the compression
         return None
-    return np.moveaxis(levels, 0, -1) if page.is_planar else levels
+    levels = np.moveaxis(levels, 0, -1) if page.is_planar else levels
+    is_whole = levels.dtype == np.uint16 and levels.shape[:2] == (page.height, page.width)
+    return levels if is_whole and levels.ndim < 4 else None
 
 
 def not_read(page: Page) -> ImageError:
@@ -139,6 +115,41 @@ def _read_pages(content: bytes) -> list[tifffile.TiffPage]:
     if len(pages) > MOST_PAGES:
         raise ImageError("foreign_format", f"a TIFF of more than {MOST_PAGES} pages")
     return pages
+
+
+def _choose(pages: list[tifffile.TiffPage]) -> Page:
+    full = [page for page in pages if not page.subfiletype & LESSER]
+    if not full:
+        raise ImageError("foreign_format", "a TIFF that holds nothing but thumbnails or masks")
+    picture = max(full, key=lambda page: page.imagewidth * page.imagelength)
+    rivals = [
+        page
+        for page in full
+        if 2 * page.imagewidth > picture.imagewidth and 2 * page.imagelength > picture.imagelength
+    ]
+    if len(rivals) > 1:
+        raise ImageError(
+            "foreign_format",
+            f"a TIFF of {len(pages)} pages, {len(rivals)} of which could be the picture; save the "
+            "picture as a file of one page",
+        )
+    named = picture.tags.get(BRIGHTEST)
+    found = Page(
+        pages.index(picture),
+        len(pages),
+        int(picture.imagewidth),
+        int(picture.imagelength),
+        int(np.max(picture.bitspersample)),
+        None if named is None else int(np.max(named.value)),
+        picture.photometric == WHITE_IS_ZERO,
+        picture.planarconfig == PLANES,
+        _name_kind(picture),
+    )
+    if BITS not in picture.tags and picture.samplesperpixel > 1:
+        raise ImageError("unreadable", DAMAGED)  # the file ends before this tag's values
+    if found.bits not in READ_BITS or picture.sampleformat not in WHOLE:
+        raise not_read(found)
+    return found
 
 
 def _name_kind(page: tifffile.TiffPage) -> str:

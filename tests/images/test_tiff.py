@@ -7,8 +7,11 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stages.core.errors import ImageError
+from stages.core.tables import REASONS
 from stages.images import decoding
 from tests.images.test_jpeg import scene
 
@@ -117,6 +120,21 @@ def test_a_directory_that_points_to_itself_ends() -> None:
     content[start + 2 + 12 * n : start + 6 + 12 * n] = content[4:8]
     with pytest.raises(ImageError, match=r"^foreign_format: a TIFF of more than 500 pages"):
         decoding.decode(bytes(content))
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_damaged_headers_give_a_picture_or_a_reason(data: st.DataObject) -> None:
+    """Whatever bytes of header, directory or end are lost: no other error, and an end."""
+    content = bytearray(READ[data.draw(st.sampled_from(sorted(READ)))][0])
+    for _ in range(data.draw(st.integers(1, 5))):
+        place = data.draw(st.integers(0, min(len(content), 400) - 1))
+        content[place] = data.draw(st.sampled_from([0, 1, 2, 255]))
+    try:
+        outcome = f"{decoding.decode(bytes(content)).rgb.ndim} axes"
+    except ImageError as error:
+        outcome = error.reason
+    assert outcome == "3 axes" or outcome in REASONS
 
 
 def test_16_bits_that_one_decoder_only_reads() -> None:
