@@ -2,7 +2,8 @@
 
 There is no list of recipes here: one that is added to params.yaml is tested. Of three families of
 backbones, one of each origin (ours, Keras', a transformer), one entry is trained whole, kept and
-loaded, with the smallest network that it names; the others have the small backbone in its place.
+loaded, with the smallest network that it names, the transformer with all its blocks but narrower
+tokens; the others have the small backbone in its place.
 What only the whole one can tell (how many weights there are and learn) is in
 tests/tools/test_replays.py and tests/models/test_backbones.py. That every kind of model comes back
 from its folder is in tests/models/test_trained.py. UMAP is itself in
@@ -25,7 +26,7 @@ from stages.core import backend, params, settings
 from stages.core.params import InputsParams
 from stages.inputs import reading
 from stages.inputs.reading import Examples
-from stages.models import backbones, networks, recipes, trained
+from stages.models import backbones, networks, recipes, trained, vit
 from stages.models.recipes import (
     FROM_SCRATCH,
     CascadeRecipe,
@@ -72,7 +73,10 @@ WHOLE = choose_whole()
 
 
 def shrink(recipe, n_rows, whole=False):
-    """The same recipe on tiny images: an epoch a step, two batches each."""
+    """The same recipe on tiny images: an epoch a step, a batch each.
+
+    With the cosine schedule, whose first update has a rate of 0, two.
+    """
     if isinstance(recipe, CascadeRecipe):
         first, second = (shrink(member, n_rows) for member in (recipe.first, recipe.second))
         return recipe.model_copy(update={"first": first, "second": second})
@@ -81,11 +85,12 @@ def shrink(recipe, n_rows, whole=False):
         return recipe.model_copy(update={"members": members})
     if isinstance(recipe, ClassifierRecipe):
         return shrink_classifier(recipe).model_copy(update={"size": 32})
+    n_batches = 1 + any(step.schedule == "cosine" for step in recipe.steps)
     known = backbones.APPLICATIONS.get(recipe.network) if whole else None
     smaller = {
         "size": max(32, known.min_size if known else 0),
         "weights": "none" if whole else recipe.weights,
-        "batch": n_rows // 2,
+        "batch": n_rows // n_batches,
         "views": min(recipe.views, 2),
         "steps": [shrink_step(step, whole) for step in recipe.steps],
         "then": recipe.then and shrink_classifier(recipe.then),
@@ -179,6 +184,7 @@ def in_a_hurry():
     umap.UMAP, umap.__spec__ = LeadingComponents, ModuleSpec("umap", None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trained, "PREDICT_BATCH", 8)
+        patch.setattr(vit, "WIDTH", 96)
         patch.setitem(sys.modules, "umap", umap)
         yield
     tf.config.run_functions_eagerly(False)
