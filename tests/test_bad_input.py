@@ -1,6 +1,6 @@
 """Bad input ends with one line that names it and a way out; nothing half-written; a rerun is right.
 
-Each test runs the real command in a copy of the project.
+Each test runs the real command in a copy of the project; Python has its libraries already.
 """
 
 import os
@@ -13,13 +13,24 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.made import warm_python
 from tests.projects import Project, environment
 from tests.stages.cohort import picture_rows, write_label_map, write_pictures, write_project
 
+LIBRARIES = ["cv2", "httpx", "pandas", "pyarrow.parquet", "pydantic", "ruamel.yaml", "scipy.stats"]
+
+
+@pytest.fixture(scope="module")
+def python():
+    with warm_python.start(LIBRARIES) as command:
+        yield command
+
 
 @pytest.fixture
-def project(tmp_path):
-    return Project(tmp_path / "smearflow")
+def project(tmp_path, python):
+    made = Project(tmp_path / "smearflow")
+    made.python = str(python)
+    return made
 
 
 def assert_refused(done, *words):

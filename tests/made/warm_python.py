@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,7 +41,7 @@ with socket.socket(socket.AF_UNIX) as server:
 
 
 @contextmanager
-def start() -> Iterator[Path]:
+def start(libraries: Sequence[str] = LIBRARIES) -> Iterator[Path]:
     """Yield a command that runs ``-m MODULE ARGUMENTS`` as Python does, without its start."""
     with tempfile.TemporaryDirectory() as folder:
         address = str(Path(folder) / "socket")
@@ -49,7 +49,7 @@ def start() -> Iterator[Path]:
         client.write_text(CLIENT.format(python=sys.executable, address=address), encoding="utf-8")
         client.chmod(0o755)
         with subprocess.Popen(
-            [sys.executable, "-m", "tests.made.warm_python", address],
+            [sys.executable, "-m", "tests.made.warm_python", address, *libraries],
             cwd=Path(__file__).resolve().parents[2], stdout=subprocess.PIPE,
             env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
         ) as server:  # fmt: skip
@@ -61,8 +61,8 @@ def start() -> Iterator[Path]:
                 server.terminate()
 
 
-def serve(address: str) -> None:
-    for name in LIBRARIES:
+def serve(address: str, libraries: Sequence[str]) -> None:
+    for name in libraries:
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forked ones
     with socket.socket(socket.AF_UNIX) as server:
@@ -122,4 +122,4 @@ def run(argv: list[str], folder: str, environment: dict[str, str]) -> int:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], sys.argv[2:])
