@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -455,43 +456,72 @@ def test_the_state_of_another_training_is_not_taken_up(small_base, tmp_path, mon
     assert epochs_run(recipe, state, seed=6) == 1
 
 
+# One Python for two tests: TensorFlow is imported once, and forked before it runs.
 CHILD = """
+import os
 import sys
 from pathlib import Path
+import tensorflow as tf
+from stages.core import backend
 from tests.made import small_backbone
 from tests.training import test_fitting as tests
 small_backbone.put_in_place(setattr)
-tests.fit(tests.long_recipe(), partial=Path(sys.argv[1]))
+learner = os.fork()
+if not learner:
+    tests.fit(tests.long_recipe(), partial=Path(sys.argv[1]))
+    os._exit(0)
+print(learner, flush=True)
+print(os.waitstatus_to_exitcode(os.waitpid(learner, 0)[1]), flush=True)
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+backend.list_gpus = lambda: ["CPU:0", "CPU:1"]
+print(backend.mirror(("CPU:0", "CPU:1")).num_replicas_in_sync)
+tests.train_two(Path(sys.argv[2]))
 """
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """Where another process was killed while it learnt, and where one learnt on two devices."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    killed, two, said = folder / "killed", folder / "two", folder / "said"
+    root = Path(__file__).resolve().parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    command = [sys.executable, "-c", CHILD, str(killed), str(two)]
+    with (
+        said.open("wb") as errors,
+        subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as child,
+    ):
+        learner = int(child.stdout.readline() or 0)
+        with suppress(ProcessLookupError):  # it ended by itself: what was told says how
+            while learner and n_epochs_of(killed) < 2:
+                os.kill(learner, 0)
+                time.sleep(0.03)
+            os.kill(learner or child.pid, signal.SIGKILL)
+        told = child.stdout.read()
+    assert told == f"{-signal.SIGKILL}\n2\n", said.read_text()[-2000:]
+    assert child.returncode == 0, said.read_text()[-2000:]
+    return killed, two
 
 
 def long_recipe():
     """Many short epochs on fresh views, with all that has a state of its own."""
     return make_network(
-        Step(train="all", epochs=14, schedule="cosine", learning_rate=0.01),
+        Step(train="all", epochs=10, schedule="cosine", learning_rate=0.01),
         weights="none", hidden=[4], norms=["hidden"], sampling="balanced", optimiser="adamw",
         average=0.9, dropout=0.3, augment=Augmentation(flips=True, noise=0.5, rotation=180),
     )  # fmt: skip
 
 
-def test_a_training_killed_for_real_goes_on(small_base, in_graphs, tmp_path):
+def test_a_training_killed_for_real_goes_on(small_base, in_graphs, elsewhere, tmp_path):
     """SIGKILL to a process that learns; another ends with the bytes of a calm run."""
-    root = Path(__file__).resolve().parents[2]
-    partial = tmp_path / "state"
-    environment = os.environ | {"PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "2"}
-    with (tmp_path / "said").open("wb") as said:
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(partial)], env=environment, stderr=said
-        )
-        while child.poll() is None and n_epochs_of(partial) < 3:
-            time.sleep(0.03)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-    assert child.returncode == -signal.SIGKILL, (tmp_path / "said").read_text()
+    partial = elsewhere[0]
     reached = n_epochs_of(partial)
-    assert 3 <= reached < 14
+    assert 2 <= reached < 10
     resumed = fit(long_recipe(), partial=partial)
-    assert len(resumed.seconds) == 14 - reached
+    assert len(resumed.seconds) == 10 - reached
     calm = fit(long_recipe())
     assert saved(resumed.model, tmp_path / "one") == saved(calm.model, tmp_path / "two")
     pd.testing.assert_frame_equal(resumed.history, calm.history, check_exact=True)
@@ -508,22 +538,6 @@ def n_epochs_of(partial):
 # -- several devices -------------------------------------------------------------------------------
 
 
-ON_TWO_DEVICES = """
-import sys
-from pathlib import Path
-import tensorflow as tf
-from stages.core import backend
-from tests.made import small_backbone
-from tests.training import test_fitting as tests
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-backend.list_gpus = lambda: ["CPU:0", "CPU:1"]
-small_backbone.put_in_place(setattr)
-print(backend.mirror(("CPU:0", "CPU:1")).num_replicas_in_sync)
-tests.train_two(Path(sys.argv[1]))
-"""
-
-
 def train_two(folder):
     """A head, and a whole network: two trainings, each with a state of its own."""
     step = Step(train="all", epochs=1, schedule="cosine", learning_rate=0.01)
@@ -538,23 +552,16 @@ def train_two(folder):
         training_of_it.history.to_json(folder / name / "history.json")
 
 
-def test_two_devices_learn_what_one_does(small_base, tmp_path):
+def test_two_devices_learn_what_one_does(small_base, elsewhere, tmp_path):
     """Two CPU devices stand in for two GPUs; one training after the other in the same process."""
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", ON_TWO_DEVICES, str(tmp_path / "two")],
-        env=os.environ | {"PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "2"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout == "2\n"
     train_two(tmp_path / "one")
     for name in ("head", "network"):
-        one, two = (pd.read_json(tmp_path / n / name / "history.json") for n in ("one", "two"))
+        folders = (tmp_path / "one", elsewhere[1])
+        one, two = (pd.read_json(folder / name / "history.json") for folder in folders)
         assert len(one) == len(two)
         assert abs(one["loss"].iloc[0] - two["loss"].iloc[0]) < 0.1
         assert abs(one["val_loss"].iloc[-1] - two["val_loss"].iloc[-1]) < 0.1
-    assert trained.load(tmp_path / "two" / "network" / "model").classes == CLASSES
+    assert trained.load(elsewhere[1] / "network" / "model").classes == CLASSES
 
 
 def test_mixed_precision_where_there_is_a_gpu_and_never_without(small_base, monkeypatch, tmp_path):
