@@ -31,9 +31,10 @@ N_PATIENTS, PER_PATIENT = 8, 6
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Several threads only wait for each other on matrices as small as these."""
-    with threadpool_limits(1):
+def in_a_hurry():
+    """A third of the trees; several threads only wait for each other on so small matrices."""
+    with threadpool_limits(1), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probing, "TREES", 10)
         yield
 
 
@@ -358,6 +359,7 @@ def write_smears(colour_shortcut):
 def test_the_colour_shortcut_of_drawn_smears(tmp_path, monkeypatch, colour_shortcut, n_told):
     """A tinted ground is cried for every class, until the white point hides it."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
     alone = {"hospitals": ["here"]}
     set_params(**alone)
     write_smears(colour_shortcut)
