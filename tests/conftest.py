@@ -1,5 +1,6 @@
 """Fixtures of several test modules, and the order of the suite."""
 
+import gc
 import os
 
 import pytest
@@ -45,3 +46,9 @@ def content():
 def pytest_collection_modifyitems(items):
     """The longest file first, so that the other cores work beside it."""
     items.sort(key=lambda item: "test_end_to_end" not in item.nodeid)
+
+
+def pytest_collection_finish():
+    """Libraries stay: the collector, which Keras calls often, need not walk them each time."""
+    gc.collect()
+    gc.freeze()
