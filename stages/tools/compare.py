@@ -3,7 +3,6 @@
 python -m stages.tools.compare A B [C ...]
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import pandas as pd
 from stages.core.errors import PipelineError, run_stage
 from stages.evaluation import paired
 from stages.evaluation.paired import Comparison
-from stages.tools import experiments
+from stages.tools import experiments, revisions
 from stages.tools.experiments import Experiment, require_same_truth
 
 
@@ -128,18 +127,10 @@ def main(names: Sequence[str]) -> None:
     sys.stdout.write(lay_out(compare(first, others)) + "\n")
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        "python -m stages.tools.compare",
-        description="Tell whether experiments differ by more than chance on the same images.",
-    )
-    parser.add_argument("first", metavar="A", help="Git revision, branch, DVC experiment, or .")
-    parser.add_argument("others", metavar="B", nargs="+", help="the same; one at least")
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    asked = parse_arguments()
-    del sys.argv[1:]  # run_stage names the timing by the arguments; a branch's name has slashes
-    run_stage(partial(main, [asked.first, *asked.others]))
+    names = revisions.ask_for_names(
+        "compare",
+        "Tell whether experiments differ by more than chance on the same images; . is the working "
+        "tree.",
+    )
+    run_stage(partial(main, names))

@@ -1,6 +1,8 @@
 """Files as they were at a Git revision or in a DVC experiment, read without checking it out."""
 
+import argparse
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,16 @@ from typing import Any
 from stages.core.errors import PipelineError, did_you_mean
 
 EXPERIMENTS = "refs/exps"  # refs/exps/<2 digits of the baseline>/<the others>/<name>, as DVC has it
+
+
+def ask_for_names(tool: str, description: str) -> list[str]:
+    """Read two or more names of experiments from the command line of a tool."""
+    parser = argparse.ArgumentParser(f"python -m stages.tools.{tool}", description=description)
+    parser.add_argument("first", metavar="A", help="Git revision, branch or DVC experiment")
+    parser.add_argument("others", metavar="B", nargs="+", help="the same; one at least")
+    asked = parser.parse_args()
+    del sys.argv[1:]  # run_stage names the timing by the arguments; a branch's name has slashes
+    return [asked.first, *asked.others]
 
 
 def read_at(reference: str) -> str:

@@ -3,7 +3,6 @@
 python -m stages.tools.seeds A B [C ...]
 """
 
-import argparse
 import json
 import re
 import statistics
@@ -142,17 +141,8 @@ def main(names: Sequence[str]) -> None:
     sys.stdout.write(lay_out(runs) + "\n")
 
 
-def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m stages.tools.seeds",
-        description="How far the scores of one experiment differ from seed to seed.",
-    )
-    parser.add_argument("first", metavar="A", help="Git revision, branch or DVC experiment")
-    parser.add_argument("others", metavar="B", nargs="+", help="the same; one at least")
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    asked = _parse_arguments()
-    del sys.argv[1:]  # run_stage names the timing by the arguments; a branch's name has slashes
-    run_stage(partial(main, [asked.first, *asked.others]))
+    names = revisions.ask_for_names(
+        "seeds", "Tell how far the scores of one experiment differ from seed to seed."
+    )
+    run_stage(partial(main, names))
