@@ -20,7 +20,8 @@ WHOLE = (1, 4)
 MOST_PAGES = 500  # of a damaged file, one may be the next of itself
 DAMAGED = "a tiff file whose header is damaged"
 
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it tells of damage, and so do we
+for library in ("tifffile", "PIL"):
+    logging.getLogger(library).setLevel(logging.CRITICAL)  # they tell of damage, and so do we
 
 
 @dataclass(frozen=True)

@@ -144,3 +144,11 @@ def test_16_bits_that_one_decoder_only_reads() -> None:
     dark = cv2.imencode(".tiff", DEEP[..., ::-1] * 16, [cv2.IMWRITE_TIFF_COMPRESSION, 5])[1]
     with pytest.raises(ImageError, match=r"^foreign_format: .* compression lzw"):
         decoding.decode(dark.tobytes())
+
+
+def test_libraries_say_nothing_of_a_file_that_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """Pillow logs an error of its own, which would stand in the user's terminal beside our line."""
+    content = write(np.zeros((8, 8, 64), np.uint8), photometric="minisblack", planarconfig="contig")
+    with pytest.raises(ImageError, match="foreign_format: a TIFF of 64 x 8 bits"):
+        decoding.decode(content)
+    assert caplog.records == []
