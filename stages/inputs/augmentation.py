@@ -34,8 +34,12 @@ class Augmentation(Group):
         Smallest and largest factor of the light, 0.1 to 3.
     stain : float, default 0.0
         How far amount and hue of the dyes move in optical density, 0 to 2; 1: as tried.
+    haze : float, default 0.0
+        Share of views through haze, which takes away contrast, 0 to 1.
     colour : float, default 0.0
         Share of views under a lamp of another tint, 0 to 1.
+    clip : float, default 0.0
+        Share of views of which the camera clips the darkest and the brightest, 0 to 1.
     grey : float, default 0.0
         Share of views in grey, 0 to 1.
     blur : float, default 0.0
@@ -61,7 +65,9 @@ class Augmentation(Group):
     zoom: Annotated[float, Field(ge=0, le=0.7)] = 0.0
     brightness: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     stain: Annotated[float, Field(ge=0, le=2)] = 0.0
+    haze: Share = 0.0
     colour: Share = 0.0
+    clip: Share = 0.0
     grey: Share = 0.0
     blur: Share = 0.0
     noise: Share = 0.0
@@ -106,6 +112,8 @@ class Augmentation(Group):
 STAIN_MIXING = 0.08  # at stain 1: standard deviation of the 3 x 3 matrix around the identity
 CHANNEL_GAIN = 0.28  # at stain 1: exp N(0, )
 COMMON_GAIN = (-0.5, 0.4)  # at stain 1: exp U
+HAZE = (0.1, 0.6)  # of the way from each grey level to the background's
+BLACK, CLIPPED_WHITE = (0.0, 70.0), (200.0, 255.0)  # levels that become 0 and 255
 TINT = (0.78, 1.06)
 BLUR = (0.3, 0.9)  # down to this share of the side, and up again
 NOISE = (1.0, 7.0)  # standard deviation, grey levels
@@ -216,11 +224,12 @@ def change_colours(image: Pixels, rule: Augmentation, rng: np.random.Generator) 
     -----
     Dyes add up in optical density, so their amount and hue are changed there: mixing of channels
     I + N(0, .08), gain of each channel exp N(0, .28), of all exp U(-.5, .4), the ranges scaled by
-    ``rule.stain``. Then the lamp (a tint U(.78, 1.06) of each channel, and brightness), a grey
-    camera, blur (down to 30-90 % of the side and up), noise (standard deviation 1-7) and JPEG
-    (quality 30-90). In the project's first experiments the colour changes were worth .2 of macro
-    F1 at hospitals that the network had not seen; blur, noise and JPEG were worth about nothing,
-    and cost nothing.
+    ``rule.stain``. Then haze (levels go 10 to 60 % of the way to the background's), the lamp (a
+    tint U(.78, 1.06) of each channel, and brightness), a camera that clips (levels up to 70 become
+    0, from 200 on 255), a grey one, blur (down to 30-90 % of the side and up), noise (standard
+    deviation 1-7) and JPEG (quality 30-90). In the project's first experiments the colour changes
+    were worth .2 of macro F1 at hospitals that the network had not seen; blur, noise and JPEG were
+    worth about nothing, and cost nothing.
     """
     changed = _restain(image, rule, rng)
     if rng.random() < rule.grey:
@@ -262,14 +271,10 @@ def _restain(image: Pixels, rule: Augmentation, rng: np.random.Generator) -> Pix
     mixing = np.eye(3) + rng.normal(0.0, rule.stain * STAIN_MIXING, size=(3, 3))
     gain = np.exp(rng.normal(0.0, rule.stain * CHANNEL_GAIN, size=3))
     gain *= math.exp(rng.uniform(rule.stain * COMMON_GAIN[0], rule.stain * COMMON_GAIN[1]))
-    light = rng.uniform(*TINT, size=3) if rng.random() < rule.colour else np.ones(3)
-    if rule.brightness is not None:
-        # A generator of its own: other rules' draws are as if there were no brightness.
-        darkest, brightest = rule.brightness
-        light = light * rng.spawn(1)[0].uniform(darkest, brightest)
-    is_lit = bool((light != 1).any())
+    slope, offset = _draw_exposure(rule, rng)
+    is_exposed = bool((slope != 1).any() or (offset != 0).any())
     if not rule.stain:
-        return _light(image, light) if is_lit else image
+        return _expose(image, slope, offset) if is_exposed else image
     density = cv2.LUT(image, DENSITY).reshape(-1, 3).astype(np.float32, copy=False)
     # In place: white exp(-density) - offset.
     levels = density @ (mixing.T * gain).astype(np.float32)
@@ -277,11 +282,36 @@ def _restain(image: Pixels, rule: Augmentation, rng: np.random.Generator) -> Pix
     np.exp(levels, out=levels)
     levels *= preparation.WHITE
     levels -= preparation.BLACK_OFFSET
-    return _to_pixels(levels * light if is_lit else levels).reshape(image.shape)
+    return _to_pixels(levels * slope + offset if is_exposed else levels).reshape(image.shape)
 
 
-def _light(image: Pixels, light: NDArray[np.float64]) -> Pixels:
-    table = _to_pixels(np.arange(256.0)[:, None] * light)
+def _draw_exposure(
+    rule: Augmentation, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Draw what haze, lamp and camera do to the levels of each channel: slope and offset."""
+    light = rng.uniform(*TINT, size=3) if rng.random() < rule.colour else np.ones(3)
+    offset = np.zeros(3)
+    if not (rule.brightness or rule.haze or rule.clip):
+        return light, offset
+    # Generators of their own: other rules' draws are as if there were none of these.
+    of_brightness, of_haze, of_clip = rng.spawn(3)
+    if rule.brightness is not None:
+        darkest, brightest = rule.brightness
+        light = light * of_brightness.uniform(darkest, brightest)
+    slope = light
+    if of_haze.random() < rule.haze:
+        gone = of_haze.uniform(*HAZE)
+        background = preparation.WHITE - preparation.BLACK_OFFSET
+        slope, offset = light * (1 - gone), light * gone * background
+    if of_clip.random() < rule.clip:
+        black, white = of_clip.uniform(*BLACK), of_clip.uniform(*CLIPPED_WHITE)
+        gain = 255 / (white - black)
+        slope, offset = slope * gain, (offset - black) * gain
+    return slope, offset
+
+
+def _expose(image: Pixels, slope: NDArray[np.float64], offset: NDArray[np.float64]) -> Pixels:
+    table = _to_pixels(np.arange(256.0)[:, None] * slope + offset)
     return cv2.LUT(image, table[None]).astype(np.uint8, copy=False)
 
 

@@ -24,7 +24,9 @@ rules = st.builds(
     rotation=st.sampled_from([0.0, 10.0, 90.0, 180.0]), flips=st.booleans(),
     shift=st.sampled_from([0.0, 0.05, 0.3]), shear=st.sampled_from([0.0, 1.0, 45.0]),
     zoom=st.sampled_from([0.0, 0.35, 0.7]), brightness=st.sampled_from([None, [0.1, 3.0]]),
-    stain=st.sampled_from([0.0, 1.0, 2.0]), colour=st.sampled_from([0.0, 0.5, 1.0]),
+    stain=st.sampled_from([0.0, 1.0, 2.0]), haze=st.sampled_from([0.0, 1.0]),
+    clip=st.sampled_from([0.0, 1.0]),
+    colour=st.sampled_from([0.0, 0.5, 1.0]),
     grey=st.sampled_from([0.0, 0.5]), blur=st.sampled_from([0.0, 1.0]),
     noise=st.sampled_from([0.0, 1.0]), jpeg=st.sampled_from([0.0, 1.0]),
     hide=st.sampled_from([0.0, 0.5, 1.0]),
@@ -137,7 +139,15 @@ def test_shear_is_in_degrees_and_zoom_in_the_logarithm():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("shear", 10.0), ("brightness", [0.5, 0.6]), ("stain", 2.0), ("hide", 1.0), ("zoom", 0.7)],
+    [
+        ("shear", 10.0),
+        ("brightness", [0.5, 0.6]),
+        ("stain", 2.0),
+        ("hide", 1.0),
+        ("zoom", 0.7),
+        ("haze", 1.0),
+        ("clip", 1.0),
+    ],
 )
 def test_one_change_does_not_move_the_draws_of_another(name, value):
     """A rule with one more change turns and lights the same; only its own part differs."""
@@ -287,6 +297,43 @@ def test_stain_changes_the_cell_not_the_background():
     assert np.percentile(corners, 5) > 180
     assert nuclei.std() > 15
     assert (nuclei < corners).all()
+
+
+@pytest.mark.parametrize("stain", [0.0, 1.0])
+def test_haze_takes_contrast_and_leaves_the_background(stain):
+    """Each level goes 10 to 60 % of the way to the background's, which stays; in so many views."""
+    plain, hazy = (Augmentation(stain=stain, haze=share) for share in (0.0, 1.0))
+    gone = []
+    for seed in range(60):
+        before, after = changed(plain, seed).astype(float), changed(hazy, seed).astype(float)
+        assert np.abs(after[0, 0] - 240).max() <= 1
+        way = (after[24, 24] - before[24, 24]) / (240 - before[24, 24])
+        assert np.ptp(way) < 0.05
+        gone.append(way.mean())
+    assert 0.08 < min(gone) < 0.2
+    assert 0.5 < max(gone) < 0.62
+    some = Augmentation(stain=stain, haze=0.3)
+    same = [np.array_equal(changed(some, seed), changed(plain, seed)) for seed in range(200)]
+    assert np.mean(same) == pytest.approx(0.7, abs=0.1)
+
+
+@pytest.mark.parametrize("stain", [0.0, 1.0])
+def test_a_camera_that_clips_loses_both_ends(stain):
+    """Levels up to 70 at most become 0, from 200 at least 255, and those between are spread."""
+    ramp = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    plain, clipped = (Augmentation(stain=stain, clip=share) for share in (0.0, 1.0))
+    blacks, whites = [], []
+    for seed in range(60):
+        before = changed(plain, seed, ramp).astype(int).ravel()
+        after = changed(clipped, seed, ramp).astype(int).ravel()
+        blacks.append(before[after == 0].max(initial=0))
+        whites.append(before[after == 255].min(initial=255))
+        between = (after > 0) & (after < 255)
+        slope, offset = np.polyfit(before[between], after[between], 1)
+        assert slope >= 1
+        assert np.abs(slope * before[between] + offset - after[between]).max() < 2
+    assert 0 <= min(blacks) < 15 < 55 < max(blacks) <= 70
+    assert 199 <= min(whites) < 215
 
 
 def test_stain_scales_its_ranges():
