@@ -77,7 +77,7 @@ def map_ordered(
     source = iter(items)
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
-    with _one_opencv_thread(), ProcessPoolExecutor(workers, context) as pool:
+    with _one_thread(), ProcessPoolExecutor(workers, context) as pool:
         waiting: deque[Future[list[Result]]] = deque()
         try:
             while True:
@@ -104,8 +104,8 @@ def _result(future: Future[list[Result]]) -> list[Result]:
 
 
 @contextmanager
-def _one_opencv_thread() -> Iterator[None]:
-    """Stop OpenCV's threads before processes are forked; they inherit the setting.
+def _one_thread() -> Iterator[None]:
+    """Stop the threads of OpenCV and of BLAS before processes are forked; they inherit it.
 
     Notes
     -----
@@ -113,11 +113,13 @@ def _one_opencv_thread() -> Iterator[None]:
     a forked process has a copy of the pool without its threads, and waits for them for ever.
     """
     import cv2
+    from threadpoolctl import threadpool_limits
 
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        yield
+        with threadpool_limits(1, user_api="blas"):
+            yield
     finally:
         cv2.setNumThreads(before)
 
