@@ -44,6 +44,8 @@ class CellKind:
         The tile of the nucleus (clumped, lacy), and its lightest and darkest dose.
     vacuoles : int
         The largest number of holes in the cytoplasm.
+    rim : float
+        How much denser the cytoplasm is towards the border; 0: even.
     """
 
     radius: tuple[float, float]
@@ -53,6 +55,7 @@ class CellKind:
     granules: tuple[str, float]
     chromatin: tuple[str, float, float]
     vacuoles: int = 0
+    rim: float = 1.0
 
 
 def _fixed(values: NDArray[np.float64]) -> NDArray[np.int32]:

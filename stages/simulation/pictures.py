@@ -181,7 +181,8 @@ def _cell(
     grains = cv2.min(grains, cell)
     inside = cv2.GaussianBlur(cell, (0, 0), 0.35 * scale)
     body: Plane = _crop(parts.tiles["clumped"], rng, side, side) // 4 + 96
-    body = cv2.add(body, (255 - inside) // 3)  # denser towards the border
+    rim = (255 - inside.astype(np.int32)) * round(kind.rim * 256) // (3 * 256)
+    body = cv2.add(body, rim.astype(np.uint8))  # denser towards the border
     if granules == "packed":
         body = grains // 2 + 28
     doses = np.array(kind.cytoplasm) * rng.uniform(0.7, 1.3, 3)
@@ -290,17 +291,52 @@ def draw(style: Style, cell_type: str, entropy: Sequence[int], look: Look, parts
     colours to grey levels before anything is put together, and OpenCV's uint8 filters are exact:
     so the bytes do not depend on how a processor rounds its floats.
     """
-    rng = np.random.default_rng(entropy)
-    kind, scale = KINDS[cell_type], style.px_per_um
+    return draw_kind(style, KINDS[cell_type], np.random.default_rng(entropy), look, parts)
+
+
+def draw_kind(
+    style: Style,
+    kind: CellKind,
+    rng: np.random.Generator,
+    look: Look,
+    parts: Bank,
+    keep_off: float = 0.9,
+    jitter: float = 0.6,
+    neighbours: Sequence[tuple[CellKind, float, float]] = (),
+) -> Drawing:
+    """Draw one picture of any kind of cell, with white cells beside it.
+
+    Parameters
+    ----------
+    style, look, parts
+        As `draw` takes them.
+    kind : CellKind
+    rng : numpy.random.Generator
+    keep_off : float
+        How far red cells keep off the middle, in largest radii of the kind.
+    jitter : float
+        How far the cell is off the middle at most, um.
+    neighbours : sequence of tuple
+        Other white cells, which lie under ours: kind, and x and y from the middle, um.
+
+    Returns
+    -------
+    Drawing
+        The mask is of the cell in the middle alone.
+    """
+    scale = style.px_per_um
     inks = _densities(style.stain, look)
-    amounts = _smear(style, look, parts, rng, kind.radius[1] * 0.9 * scale)
+    amounts = _smear(style, look, parts, rng, kind.radius[1] * keep_off * scale)
     picture = cv2.applyColorMap(amounts, _colours(inks[0], inks[1][0]))
     mask = np.zeros((style.height, style.width), np.uint8)
     for x, y in rng.uniform(0, 1, (int(rng.integers(0, 3)), 2)):
         stray = (x * style.width, y * style.height)
         _cell(picture, np.empty_like(mask), STRAY_PLATELET, stray, scale, inks, parts, rng)
-    jitter = rng.uniform(-0.6, 0.6, 2) * scale
-    middle = (style.width / 2 + jitter[0], style.height / 2 + jitter[1])
+    moved = rng.uniform(-jitter, jitter, 2) * scale
+    middle = (style.width / 2 + moved[0], style.height / 2 + moved[1])
+    for other, x, y in neighbours:
+        beside = (middle[0] + x * scale, middle[1] + y * scale)
+        _cell(picture, np.empty_like(mask), other, beside, scale, inks, parts, rng)
     _cell(picture, mask, kind, middle, scale, inks, parts, rng)
     return Drawing(_photograph(picture, style.camera, parts, rng), mask)
 
