@@ -30,7 +30,7 @@ ALLOWED = {
     "training": {"core", "inputs", "models"},
     "evaluation": {"core", "labels"},
     "shortcuts": {"core", "images", "inputs", "evaluation"},
-    "tools": {"core", "datasets", "evaluation", "labels", "models"},
+    "tools": {"core", "datasets", "evaluation", "images", "labels", "models", "simulation"},
 }
 HEAVY = ("tensorflow", "keras", "great_expectations", "matplotlib")
 MAY_BE_HEAVY = {"features", "validate", "train", "evaluate", "cover"}

@@ -1,0 +1,71 @@
+"""The outlining network: whole numbers, the sums of a plain convolution, in any order of adding."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.images import outline_network
+from stages.images.outline_network import MOST, SHIFT, Layer
+
+
+def layer(rng, n_taps, n_inputs, n_outputs):
+    return Layer(
+        rng.integers(-127, 128, (n_taps * n_inputs, n_outputs)).astype(np.int8),
+        rng.integers(0, 2**12, n_outputs),
+        rng.integers(-(2**28), 2**28, n_outputs),
+    )
+
+
+def convolve_slowly(x, one, stride):
+    """Sum by sum in Python's whole numbers; Keras pads even sides below and right at stride 2."""
+    height, width, n_maps = x.shape
+    first = 0 if stride == 2 else -1
+    kernel = one.weights.reshape(3, 3, n_maps, -1).astype(object)
+    sums = np.zeros((height // stride, width // stride, kernel.shape[-1]), object)
+    for row in range(height // stride):
+        for column in range(width // stride):
+            for down in range(3):
+                for across in range(3):
+                    y, z = row * stride + first + down, column * stride + first + across
+                    if 0 <= y < height and 0 <= z < width:
+                        sums[row, column] += (
+                            x[y, z].astype(int).astype(object) @ kernel[down, across]
+                        )
+    return (sums * one.scales + one.biases + 2 ** (SHIFT - 1)) // 2**SHIFT
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_layer_is_a_convolution_in_whole_numbers(stride):
+    """Against plain loops over Python's integers, which neither round nor overflow."""
+    rng = np.random.default_rng(stride)
+    x = rng.integers(0, MOST + 1, (6, 8, 5))
+    one = layer(rng, 9, 5, 4)
+    seen = outline_network._windows(x.astype(np.float32), stride)
+    found = outline_network._apply(seen, one).reshape(6 // stride, 8 // stride, 4)
+    assert (found == convolve_slowly(x, one, stride)).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_order_of_adding_changes_no_bit(seed):
+    """The widest layer at its extremes: floats hold the sums, however a processor adds them."""
+    rng = np.random.default_rng(seed)
+    layers = outline_network.load()
+    widest = max(layers, key=lambda one: len(one.weights))
+    assert len(widest.weights) * 127 * MOST < 2**24
+    taken = rng.choice([0, MOST], (20, len(widest.weights))).astype(np.float32)
+    order = rng.permutation(len(widest.weights))
+    turned = Layer(widest.weights[order], widest.scales, widest.biases)
+    found = outline_network._apply(taken, widest)
+    assert (found == outline_network._apply(taken[:, order], turned)).all()
+    exact = taken.astype(np.int64) @ widest.weights.astype(np.int64)
+    assert (found == (exact * widest.scales + widest.biases + 2 ** (SHIFT - 1)) >> SHIFT).all()
+
+
+def test_layers_come_back_from_their_file(tmp_path):
+    layers = [layer(np.random.default_rng(number), 9, 3, 2) for number in range(3)]
+    outline_network.save(tmp_path / "some.npz", layers)
+    again = outline_network.load(tmp_path / "some.npz")
+    for old, new in zip(layers, again, strict=True):
+        assert all(np.array_equal(getattr(old, name), value) for name, value in vars(new).items())
