@@ -22,8 +22,13 @@ def main() -> None:
     """Write data/split and metrics/split.json."""
     rule = params.load("hospitals", "split", "filter", "seed")
     labels = LABELS.read(columns=COLUMNS)
-    plans = splitting.plan_hospitals(rule.split, splitting.list_official(labels, rule.split))
-    hashes = IMAGES.read_all(rule.hospitals, ["image_id", "phash"])
+    pictures = IMAGES.read_all(rule.hospitals, ["image_id", "hospital", "phash", "place"])
+    plans = splitting.plan_hospitals(
+        rule.split,
+        splitting.list_official(labels, rule.split),
+        dict(zip(pictures["hospital"], pictures["place"], strict=True)),
+    )
+    hashes = pictures[["image_id", "phash"]]
     images = labels[labels["keep"]].merge(hashes, on="image_id", validate="one_to_one")
     placed = splitting.assign_parts(images, plans, rule.seed)
     images = images.join(placed)

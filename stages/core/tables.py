@@ -237,6 +237,7 @@ IMAGES = Table(
             column("official_part", pa.string(), "the publisher's own part or cohort; null: none"),
             column("official_side", pa.string(), "which of our parts that is; null: none of them"),
             _required("simulated", pa.bool_(), "drawn by us"),
+            _required("place", pa.string(), "the hospital, or that of which it is a copy or part"),
             column("expert_1", pa.string(), "published label by one expert; null: not given"),
             column("expert_2", pa.string(), "published label by another; null: not given"),
             _required("sha256", pa.string(), "of the file"),

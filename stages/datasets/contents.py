@@ -57,6 +57,8 @@ class Contents(Group):
         The rules by which paths and tables are read.
     simulated : bool
         Whether the pictures are drawn by us.
+    same_as : str, optional
+        The hospital that this one is a copy or a part of; `Hospital.same_as`.
     left_out : list of LeftOut
         Sorted by path.
     """
@@ -64,6 +66,7 @@ class Contents(Group):
     archives: list[Archived]
     layout: Layout
     simulated: bool
+    same_as: str | None = None
     left_out: list[LeftOut] = []
 
 
@@ -78,6 +81,7 @@ def write(block: Hospital, folder: Path, left_out: Sequence[LeftOut] = ()) -> Co
         archives=archives,
         layout=block.layout,
         simulated=block.simulated is not None,
+        same_as=block.same_as,
         left_out=list(left_out),
     )
     (folder / FILE).write_text(to_json(contents.model_dump()), encoding="utf-8")

@@ -295,6 +295,7 @@ def to_row(hospital: str, one: Marked, published: Contents) -> dict[str, object]
         "official_part": facts.official_part,
         "official_side": published.layout.official_parts.get(facts.official_part or ""),
         "simulated": published.simulated,
+        "place": published.same_as or hospital,
         "expert_1": facts.expert_1,
         "expert_2": facts.expert_2,
         **{name: value for name, value in vars(one.seen).items() if name != "notes"},

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -84,7 +84,10 @@ class Layout(Group):
 
 
 class Hospital(Group):
-    """One block of data/hospitals.yaml."""
+    """One block of data/hospitals.yaml.
+
+    ``same_as`` names another block of the same place: a copy, a part or more pictures of it.
+    """
 
     title: str
     licence: str
@@ -93,6 +96,7 @@ class Hospital(Group):
     stain: str | None = None
     camera: str | None = None
     um_per_px: Annotated[float, Field(gt=0)] | None = None
+    same_as: str | None = None
     archives: list[Archive] = []
     folder: str | None = None
     simulated: dict[str, Any] | None = None
@@ -112,7 +116,8 @@ def load(name: str) -> Hospital:
     Raises
     ------
     HospitalError
-        The name is none, or there is no such block (the message names the nearest), or it is wrong.
+        The name is none, or there is no such block (the message names the nearest), or it is
+        wrong, or what it is the same as is no block, or is itself the same as another.
     """
     if not re.fullmatch(NAME, name):
         raise HospitalError(f"{HOSPITALS_FILE}: {refuse_name(name)}")
@@ -124,9 +129,29 @@ def load(name: str) -> Hospital:
             f"or add the block (README, 'Add your hospital'). Known: {', '.join(blocks)}."
         )
     try:
-        return Hospital.model_validate(blocks[name])
+        block = Hospital.model_validate(blocks[name])
     except ValidationError as error:
         raise HospitalError(f"{HOSPITALS_FILE}, {name}: {explain(error, Hospital)}") from None
+    if block.same_as is not None:
+        _require_original(name, block.same_as, blocks)
+    return block
+
+
+def _require_original(name: str, original: str, blocks: Mapping[str, Any]) -> None:
+    """Raise a HospitalError where a copy names no block, itself, or another copy."""
+    where = f"{HOSPITALS_FILE}, {name}, same_as:"
+    if original not in blocks:
+        hint = did_you_mean(original, blocks)
+        raise HospitalError(
+            f"{where} there is no block {original!r}.{hint} Name the block of the same hospital."
+        )
+    if original == name:
+        raise HospitalError(f"{where} it names itself. Name another block, or leave the key out.")
+    further = blocks[original].get("same_as") if isinstance(blocks[original], dict) else None
+    if further is not None:
+        raise HospitalError(
+            f"{where} {original!r} is itself the same as {further!r}. Name {further!r} here too."
+        )
 
 
 def compile_ending(pattern: str) -> re.Pattern[str]:

@@ -61,7 +61,9 @@ class Plan:
 
 
 def plan_hospitals(
-    rule: SplitParams, official_parts: Mapping[str, Mapping[str, str]]
+    rule: SplitParams,
+    official_parts: Mapping[str, Mapping[str, str]],
+    places: Mapping[str, str],
 ) -> dict[str, Plan]:
     """Decide how the images of each hospital that trains are divided.
 
@@ -72,29 +74,49 @@ def plan_hospitals(
     official_parts : mapping of str to mapping
         By hospital its ``Layout.official_parts``: our part for each of the publisher's. Only the
         methods of `PUBLISHED` look at it.
+    places : mapping of str to str
+        By hospital of the experiment the place that it is (`tables.IMAGES`): copies and parts of
+        one hospital share it. A hospital that is not named is a place of its own.
 
     Returns
     -------
     dict of str to Plan
-        By hospital. Those that the fold of ``leave_hospitals_out`` leaves out have none, as all
-        others outside ``rule.train_hospitals``: they are unseen.
+        By hospital. Those that the fold of ``leave_hospitals_out`` leaves out, whole places in
+        the order of their first mention, have none, as all others outside
+        ``rule.train_hospitals``: they are unseen.
 
     Raises
     ------
     SplitError
-        The folds leave no hospital, or no image, to train or to test on.
+        The folds leave no place, or no image, to train or to test on; or a hospital trains, and
+        another one of its place is unseen.
     """
     training = rule.train_hospitals
     if rule.method == "leave_hospitals_out" and rule.fold is not None:
-        held = training[rule.fold :: rule.folds]
-        training = [name for name in training if name not in held]
+        known = list(dict.fromkeys(places.get(name, name) for name in training))
+        held = known[rule.fold :: rule.folds]
+        training = [name for name in training if places.get(name, name) not in held]
         if not held or not training:
             raise SplitError(
                 f"params.yaml, split.fold: fold {rule.fold} of {rule.folds} leaves {len(held)} of "
-                f"the train_hospitals out, and {len(training)} train; both must be 1 at least. "
+                f"the {len(known)} places of train_hospitals out (copies of one hospital are one "
+                f"place), and {len(known) - len(held)} train; both must be 1 at least. "
                 "Lower folds or fold, or add training hospitals."
             )
+    _require_copies_apart(training, places)
     return {name: _plan(rule, official_parts.get(name, {})) for name in training}
+
+
+def _require_copies_apart(training: list[str], places: Mapping[str, str]) -> None:
+    """Raise a SplitError where a hospital trains and another one of its place is unseen."""
+    trained = {places.get(name, name): name for name in reversed(training)}
+    for hospital, place in places.items():
+        if hospital not in training and place in trained:
+            raise SplitError(
+                f"params.yaml, split.train_hospitals: {trained[place]} trains, and {hospital}, "
+                "a copy of the same hospital (same_as in data/hospitals.yaml), is unseen. "
+                f"Put {hospital} into train_hospitals, or take {hospital} out of hospitals."
+            )
 
 
 def list_official(labels: pd.DataFrame, rule: SplitParams) -> dict[str, dict[str, str]]:

@@ -35,7 +35,7 @@ def test_every_shipped_block_is_valid_and_stands_once():
 
 
 def test_archives_have_https_addresses_or_say_that_there_is_none():
-    """An address is a web address; the two collections without one are those given by hand."""
+    """An address is a web address; the collections without one are those given by hand."""
     archives = {name: hospitals.load(name).archives for name in HOSPITALS}
     by_hand = {name for name, files in archives.items() if not all(file.urls for file in files)}
     assert by_hand == {"all_idb2", "munich"}
@@ -85,6 +85,38 @@ def test_a_wrong_block_names_the_key(tmp_path, monkeypatch, change, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(HospitalError, match=rf"hospitals.yaml, mine: .*{message}"):
         hospitals.load("mine")
+
+
+def write_blocks(folder, **same_as):
+    """Write blocks of data/hospitals.yaml that differ in same_as alone."""
+    blocks = {name: BLOCK | ({} if of is None else {"same_as": of}) for name, of in same_as.items()}
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "data/hospitals.yaml").write_text(yaml.safe_dump(blocks), encoding="utf-8")
+
+
+def test_a_copy_names_the_hospital_that_it_is_the_same_as(tmp_path, monkeypatch):
+    """A name that is none, itself or another copy would make two places of one, in silence."""
+    monkeypatch.chdir(tmp_path)
+    write_blocks(tmp_path, lisbon=None, lisbon224="lisbon", porto=None)
+    assert hospitals.load("lisbon224").same_as == "lisbon"
+    assert hospitals.load("porto").same_as is None
+    for wrong, told in [
+        ("lisbonn", r"there is no block 'lisbonn'\. Did you mean 'lisbon'"),
+        ("copy", r"it names itself\. Name another block"),
+        ("lisbon224", r"'lisbon224' is itself the same as 'lisbon'\. Name 'lisbon' here too"),
+    ]:
+        write_blocks(tmp_path, lisbon=None, lisbon224="lisbon", copy=wrong)
+        with pytest.raises(HospitalError, match=rf"hospitals.yaml, copy, same_as: {told}"):
+            hospitals.load("copy")
+        assert hospitals.load("lisbon").same_as is None
+
+
+def test_the_shipped_copies_are_known():
+    """One hospital's pictures under two names; the demo's three are three."""
+    found = {name: hospitals.load(name).same_as for name in [*HOSPITALS, "demo_east", "demo_west"]}
+    assert {name: of for name, of in found.items() if of} == {
+        "barcelona224": "barcelona", "bloodmnist": "barcelona",
+    }  # fmt: skip
 
 
 def test_an_unknown_hospital_gets_the_nearest_name():

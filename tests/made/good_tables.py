@@ -27,6 +27,7 @@ def good_tables() -> dict[str, pd.DataFrame]:
             "official_part": [None] * 4,
             "official_side": [None] * 4,
             "simulated": [False] * 4,
+            "place": HOSPITALS,
             "expert_1": [None] * 4,
             "expert_2": [None] * 4,
             "sha256": [digit * 64 for digit in "0123"],

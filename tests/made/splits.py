@@ -20,7 +20,7 @@ def rule(**changes):
 
 def place(labels, seed=1, parts=None, **changes):
     """Part and reason of each image, as the stage has them before twins are left out."""
-    plans = plan_hospitals(rule(**changes), PARTS if parts is None else parts)
+    plans = plan_hospitals(rule(**changes), PARTS if parts is None else parts, {})
     return assign_parts(labels, plans, seed)
 
 

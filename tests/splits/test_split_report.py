@@ -16,7 +16,7 @@ from tests.made.splits import METHODS, PARTS, make, rule, tables
 def counted(labels, parts=PARTS, seed=1, **changes):
     """The report on images that are divided as asked, without twins; as it stands in the file."""
     asked = rule(**changes)
-    plans = plan_hospitals(asked, parts)
+    plans = plan_hospitals(asked, parts, {})
     split = labels.assign(**assign_parts(labels, plans, seed), twin_group=labels["image_id"])
     return read(split, asked, plans)
 
@@ -33,7 +33,7 @@ def hand_made(*rows, hospital="a", **changes):
     split["image_id"] = [f"{hospital}/{number:02d}" for number in range(len(rows))]
     split = split.assign(hospital=hospital, left_out_reason=None)
     asked = rule(**({"train_hospitals": [hospital]} | changes))
-    return read(split, asked, plan_hospitals(asked, {}))
+    return read(split, asked, plan_hospitals(asked, {}, {}))
 
 
 def test_counts_add_up():
@@ -112,7 +112,7 @@ def test_twins_that_were_left_out_widen_the_tolerance():
     """They were dealt to some part, which nobody knows any more."""
     labels = make(n_groups=40, hospitals=("a",))
     asked = rule(train_hospitals=["a"])
-    plans = plan_hospitals(asked, {})
+    plans = plan_hospitals(asked, {}, {})
     placed = labels.assign(**assign_parts(labels, plans, 1), twin_group=labels["image_id"])
     stolen = placed[placed["part"] == "test"].index
     placed.loc[stolen, "twin_group"] = placed.loc[placed["part"] == "train", "twin_group"].iloc[0]

@@ -1,6 +1,7 @@
 """The split keeps groups whole, loses nothing, and depends on nothing that it should not."""
 
 import re
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ def test_the_publisher_s_parts_are_those_that_the_images_bear(method):
 
 def test_what_is_listed_is_what_is_planned():
     """A hospital whose images bear no part is divided as it is without a publisher."""
-    plans = plan_hospitals(rule(method="cohort"), list_official(TOLD, rule(method="cohort")))
+    plans = plan_hospitals(rule(method="cohort"), list_official(TOLD, rule(method="cohort")), {})
     assert plans["a"].official == {"A": "train", "B": "test"}
     assert (plans["b"].official, plans["b"].method) == ({}, "grouped")
     none = TOLD[TOLD["official_side"].isna()]
@@ -200,13 +201,53 @@ def test_leaving_hospitals_out_holds_nothing_back_at_home():
 @pytest.mark.parametrize(("hospitals", "fold"), [(["a", "b"], 2), (["a"], 0)])
 def test_a_fold_without_hospitals_to_test_or_train_stops(hospitals, fold):
     with pytest.raises(SplitError, match=r"split.fold: fold \d of 3 leaves .* Lower folds"):
-        plan_hospitals(rule(method="leave_hospitals_out", train_hospitals=hospitals, fold=fold), {})
+        plan_hospitals(
+            rule(method="leave_hospitals_out", train_hospitals=hospitals, fold=fold), {}, {}
+        )
+
+
+PLACES = {"a": "a", "a2": "a", "b": "b", "b2": "elsewhere", "b3": "elsewhere", "c": "c"}
+
+
+@given(order=st.permutations(list(PLACES)), n_folds=st.integers(2, 5))
+def test_copies_of_one_hospital_leave_together_and_once(order, n_folds):
+    """Whatever their order, also where the original is not there: each place in one fold, whole.
+
+    No other test has two hospitals of one place.
+    """
+    asked = rule(method="leave_hospitals_out", train_hospitals=order, folds=n_folds)
+    mention = list(dict.fromkeys(PLACES[name] for name in order))
+    times = Counter()
+    for fold in range(min(n_folds, len(mention))):
+        plans = plan_hospitals(asked.model_copy(update={"fold": fold}), {}, PLACES)
+        assert list(plans) == [name for name in order if name in plans]
+        held = {PLACES[name] for name in order if name not in plans}
+        assert held == set(mention[fold::n_folds])
+        assert not held & {PLACES[name] for name in plans}
+        times.update(held)
+    assert set(times.values()) == {1}
+    if n_folds > len(mention):
+        told = rf"fold 4 of {n_folds} leaves 0 of the 4 places .* Lower folds"
+        with pytest.raises(SplitError, match=told):
+            plan_hospitals(asked.model_copy(update={"fold": n_folds - 1}), {}, PLACES)
+
+
+@methods
+def test_a_hospital_whose_copy_trains_is_not_unseen(method):
+    """Its score would be one of pictures that the model knows; both train, or both are unseen."""
+    places = {"a": "a", "a2": "a", "b": "b"}
+    asked = rule(method=method, train_hospitals=["b", "a2"], fold=None)
+    told = r"train_hospitals: a2 trains, and a, .* is unseen.* Put a into .*, or take a out of"
+    with pytest.raises(SplitError, match=told):
+        plan_hospitals(asked, {}, places)
+    plan_hospitals(asked.model_copy(update={"train_hospitals": ["b", "a2", "a"]}), {}, places)
+    plan_hospitals(asked.model_copy(update={"train_hospitals": ["b"]}), {}, places)
 
 
 def test_folds_that_leave_nothing_to_train_stop():
     with pytest.raises(SplitError, match=r"split.valid: got 0.5; with one of 2 folds.*raise folds"):
-        plan_hospitals(rule(valid=0.5, test=0.0, folds=2, fold=0), {})
-    plan_hospitals(rule(valid=0.5, test=0.0, folds=2), {})
+        plan_hospitals(rule(valid=0.5, test=0.0, folds=2, fold=0), {}, {})
+    plan_hospitals(rule(valid=0.5, test=0.0, folds=2), {}, {})
 
 
 def published(*rows):
@@ -276,7 +317,7 @@ def test_a_hospital_without_published_parts_is_divided_by_its_own_rule(method, i
     labels = make().assign(official_part=None)
     labels.loc[labels["hospital"] == "b", "official_part"] = "A"
     parts = {"a": {}, "b": {"A": "train"}}
-    plans = plan_hospitals(rule(method=method), parts)
+    plans = plan_hospitals(rule(method=method), parts, {})
     assert {name: plan.method for name, plan in plans.items()} == {"a": instead, "b": method}
     placed = assign_parts(labels, plans, 1)
     other = place(labels, method=instead, parts=parts)
@@ -359,7 +400,7 @@ def test_no_twin_stays_on_two_sides(rows):
 
 
 def trainable(labels, hospitals, **changes):
-    plans = plan_hospitals(rule(**changes), PARTS)
+    plans = plan_hospitals(rule(**changes), PARTS, {})
     require_trainable(labels.assign(**assign_parts(labels, plans, 1)), hospitals, plans)
 
 

@@ -48,8 +48,8 @@ def picture_rows(hospital: str, n_patients: int = 12, per_patient: int = 6) -> p
                     "image_id": image_id, "hospital": hospital, "path": image_id,
                     "published_label": code, "patient": f"p{patient:02d}", "slide": None,
                     "field": None, "diagnosis": None, "official_part": None,
-                    "official_side": None, "simulated": False, "expert_1": None,
-                    "expert_2": None, "sha256": "0" * 64,
+                    "official_side": None, "simulated": False,
+                    "place": hospital, "expert_1": None, "expert_2": None, "sha256": "0" * 64,
                     "pixel_sha256": hash_of(image_id).hex(), "width": 360, "height": 360,
                     "format": "jpeg",
                     "mode": "RGB", "bytes": b"x", "mask": None,
@@ -60,9 +60,10 @@ def picture_rows(hospital: str, n_patients: int = 12, per_patient: int = 6) -> p
     return pd.DataFrame(rows)
 
 
-def write_contents(hospital: str, **layout: object) -> Path:
+def write_contents(hospital: str, facts: dict[str, str] | None = None, **layout: object) -> Path:
     """Write what download says of data/raw/<hospital>; return that folder."""
     block = {"title": "T", "licence": "L", "citation": "C", "folder": ".", "layout": layout}
+    block |= facts or {}
     folder = Path("data/raw") / hospital
     folder.mkdir(parents=True, exist_ok=True)
     contents.write(Hospital.model_validate(block), folder)

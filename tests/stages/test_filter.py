@@ -339,7 +339,7 @@ def test_pictures_without_class_folders_are_told_to_have_them() -> None:
 
 
 def test_each_picture_knows_its_official_side() -> None:
-    """The publisher's part, which of ours that is, and that nobody drew it, go into the rows."""
+    """The publisher's part, which of ours that is, whose it is and who drew it."""
     declare(image=PARTS, official_parts={"Training": "train", "Exam": "test"})
     publish_parts("Training", "Exam", "Spare")
     filter_stage.main("h")
@@ -347,6 +347,10 @@ def test_each_picture_knows_its_official_side() -> None:
     assert images["official_part"].tolist() == ["Exam", "Spare", "Training"]
     assert images["official_side"].fillna("none").tolist() == ["test", "none", "train"]
     assert not images["simulated"].any()
+    assert set(images["place"]) == {"h"}
+    write_contents("h", {"same_as": "g"}, image=PARTS, official_parts={"Exam": "test"})
+    filter_stage.main("h")
+    assert set(IMAGES.read("h")["place"]) == {"g"}
 
 
 def test_declared_parts_that_no_picture_bears_stop_the_stage() -> None:

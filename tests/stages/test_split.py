@@ -141,6 +141,19 @@ def test_leaving_hospitals_out_tests_others_than_train():
         split.main()
 
 
+def test_copies_of_one_hospital_leave_together():
+    """What filter wrote of the place decides; a copy of what trains cannot be unseen."""
+    pictures = three_hospitals()
+    pictures.loc[pictures["hospital"] == "c", "place"] = "a"
+    choose(method="leave_hospitals_out", train_hospitals=["a", "b", "c"], folds=2, fold=0)
+    result = run(pictures)
+    unseen = set(result.loc[result["part"] == "unseen", "hospital"])
+    assert unseen == {"a", "c"}
+    choose(method="grouped", train_hospitals=["a", "b"], fold=None)
+    with pytest.raises(SplitError, match=r"a trains, and c, .* is unseen"):
+        split.main()
+
+
 def test_a_class_that_cannot_be_learnt_stops_and_writes_nothing():
     write_label_map(
         Path(), "a", {"SNE": "segmented_neutrophil", "LY": "lymphocyte", "MO": "basophil"}

@@ -67,6 +67,7 @@ DEFECTS: dict[tuple[str, str, str], list[Defect]] = {
     },
     **{(name, "hospital", NOT_NULL): [put("hospital", None)] for name in TABLES},
     ("images", "path", NOT_NULL): [put("path", None)],
+    ("images", "place", NOT_NULL): [put("place", None)],
     ("images", "sha256", NOT_NULL): [put("sha256", None)],
     ("images", "sha256", REGEX): [put("sha256", "A" * 64), put("sha256", "0" * 63)],
     ("images", "pixel_sha256", NOT_NULL): [put("pixel_sha256", None)],
