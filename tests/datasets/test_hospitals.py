@@ -11,8 +11,8 @@ from stages.datasets.hospitals import Hospital
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSPITALS = [
-    "all_idb2", "barcelona", "barcelona224", "bloodmnist", "cvb", "jhu", "jiangxi", "munich",
-    "raabin",
+    "all_idb2", "barcelona", "barcelona224", "bccd", "bloodmnist", "chula", "cvb", "jhu",
+    "jiangxi", "munich", "raabin", "raabin_krd",
 ]  # fmt: skip
 
 BLOCK = {"title": "t", "licence": "l", "citation": "c", "folder": "mine"}
@@ -38,7 +38,7 @@ def test_archives_have_https_addresses_or_say_that_there_is_none():
     """An address is a web address; the collections without one are those given by hand."""
     archives = {name: hospitals.load(name).archives for name in HOSPITALS}
     by_hand = {name for name, files in archives.items() if not all(file.urls for file in files)}
-    assert by_hand == {"all_idb2", "munich"}
+    assert by_hand == {"all_idb2", "bccd", "chula", "munich", "raabin_krd"}
     for files in archives.values():
         for file in files:
             assert all(
@@ -115,7 +115,7 @@ def test_the_shipped_copies_are_known():
     """One hospital's pictures under two names; the demo's three are three."""
     found = {name: hospitals.load(name).same_as for name in [*HOSPITALS, "demo_east", "demo_west"]}
     assert {name: of for name, of in found.items() if of} == {
-        "barcelona224": "barcelona", "bloodmnist": "barcelona",
+        "barcelona224": "barcelona", "bloodmnist": "barcelona", "raabin_krd": "raabin",
     }  # fmt: skip
 
 

@@ -18,8 +18,8 @@ from stages.datasets.path_facts import Facts, PathReader
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 HOSPITALS = [
-    "all_idb2", "barcelona", "barcelona224", "bloodmnist", "cvb", "jhu", "jiangxi", "munich",
-    "raabin",
+    "all_idb2", "barcelona", "barcelona224", "bccd", "bloodmnist", "chula", "cvb", "jhu",
+    "jiangxi", "munich", "raabin", "raabin_krd",
 ]  # fmt: skip
 on_real_images = pytest.mark.skipif(not SHARED.is_dir(), reason="real images are not here")
 
@@ -36,6 +36,12 @@ REAL_LABELS = {
     "barcelona224": {
         "BA": 258, "BNE": 365, "EO": 716, "ERB": 361, "IG": 36, "LY": 258, "MMY": 240, "MO": 307,
         "MY": 265, "NEUTROPHIL": 12, "PLATELET": 552, "PMY": 139, "SNE": 387,
+    },
+    "bccd": {
+        "basophil": 3, "eosinophil": 88, "lymphocyte": 33, "monocyte": 20, "neutrophil": 207,
+    },
+    "chula": {
+        "basophil": 100, "eosinophil": 100, "lymphocyte": 110, "monocyte": 88, "neutrophil": 112,
     },
     "cvb": {"1": 16, "2": 18, "3": 8, "4": 6, "5": 2},
     "jhu": {
@@ -54,16 +60,20 @@ REAL_LABELS = {
     "raabin": {
         "Basophil": 62, "Eosinophil": 62, "Lymphocyte": 62, "Monocyte": 62, "Neutrophil": 62,
     },
+    "raabin_krd": {"basophil": 117, "eosinophil": 178, "monocyte": 156},
 }  # fmt: skip
 
 # Sizes (width, height) that none of the cameras gives, in the same parts.
 ODD_SIZES = {
     "barcelona": {(366, 369): 16, (360, 360): 1},
+    "bccd": {},
+    "chula": {},
     "cvb": {},
     "jhu": {(368, 384): 1, (2920, 2952): 1},
     "jiangxi": {},
     "munich": {},
     "raabin": {},
+    "raabin_krd": {},
 }
 
 
@@ -141,6 +151,26 @@ def members(name):
             "raabin",
             "TestB/Lymphocyte/1149.jpg",
             Facts("TestB/Lymphocyte/1149.jpg", label="Lymphocyte", official_part="TestB"),
+        ),
+        (
+            "chula",
+            "cells/neutrophil/E-11_0631_1.jpg",
+            Facts("neutrophil/E-11_0631_1.jpg", label="neutrophil", slide="11", field="0631"),
+        ),
+        (
+            "chula",
+            "monocyte/HF-M-8_0037_0.jpg",
+            Facts("monocyte/HF-M-8_0037_0.jpg", label="monocyte", slide="8", field="0037"),
+        ),
+        (
+            "bccd",
+            "basophil/BloodImage_00008_1.jpg",
+            Facts("basophil/BloodImage_00008_1.jpg", label="basophil", field="00008"),
+        ),
+        (
+            "raabin_krd",
+            "x/monocyte/image1001.jpg",
+            Facts("monocyte/image1001.jpg", label="monocyte"),
         ),
         ("all_idb2", "img/Im001_1.tif", Facts("Im001_1.tif", label="1")),
         (
@@ -490,7 +520,7 @@ def test_reads_every_real_path(name):
     unread = len(paths) - len(found) - len(masks) - len(tables)
     assert unread == (2 if name == "jhu" else 0)  # two Thumbs.db
     stems = {facts.image_path.rsplit(".", 1)[0] for facts in found}
-    assert set(masks) == (stems if name in ("cvb", "jiangxi") else set())
+    assert set(masks) == (stems if name in ("cvb", "jiangxi", "raabin_krd") else set())
 
 
 @on_real_images

@@ -14,8 +14,8 @@ from stages.labels import taxonomy
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSPITALS = [
-    "all_idb2", "barcelona", "barcelona224", "bloodmnist", "cvb", "jhu", "jiangxi", "munich",
-    "raabin",
+    "all_idb2", "barcelona", "barcelona224", "bccd", "bloodmnist", "chula", "cvb", "jhu",
+    "jiangxi", "munich", "raabin", "raabin_krd",
 ]  # fmt: skip
 HEADER = "published_label,cell_type,reason,expected,source\n"
 TAXONOMIES = """taxonomy,by,value,label,only,note

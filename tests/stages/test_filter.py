@@ -405,6 +405,9 @@ FOUND = {
         "n_near_twins": 2,
         "duplicate": 1,
     },
+    "bccd": {"n_members": 351, "n_kept": 351, "n_near_twins": 12},
+    "chula": {"n_members": 510, "n_kept": 510, "n_near_twins": 32},
+    "raabin_krd": {"n_members": 902, "n_kept": 451, "n_auxiliary": 451, "n_masks": 451},
     "cvb": {"n_members": 101, "n_kept": 50, "n_auxiliary": 51, "n_masks": 50},
 }
 
