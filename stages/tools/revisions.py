@@ -1,8 +1,10 @@
 """Files as they were at a Git revision or in a DVC experiment, read without checking it out."""
 
 import argparse
+import fnmatch
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,11 @@ from stages.core.errors import PipelineError, did_you_mean
 EXPERIMENTS = "refs/exps"  # refs/exps/<2 digits of the baseline>/<the others>/<name>, as DVC has it
 
 
-def ask_for_names(tool: str, description: str) -> list[str]:
-    """Read two or more names of experiments from the command line of a tool."""
+def ask_for_names(tool: str, description: str, least: int = 2) -> list[str]:
+    """Read names of experiments, 1 or 2 at least, from the command line of a tool."""
     parser = argparse.ArgumentParser(f"python -m stages.tools.{tool}", description=description)
     parser.add_argument("first", metavar="A", help="Git revision, branch or DVC experiment")
-    parser.add_argument("others", metavar="B", nargs="+", help="the same; one at least")
+    parser.add_argument("others", metavar="B", nargs="+" if least > 1 else "*", help="the same")
     asked = parser.parse_args()
     del sys.argv[1:]  # run_stage names the timing by the arguments; a branch's name has slashes
     return [asked.first, *asked.others]
@@ -108,18 +110,70 @@ def _open_stored(folder: Path, commit: str) -> Any:
     return DVCFileSystem(str(folder), rev=commit)
 
 
+def expand(names: Sequence[str]) -> list[str]:
+    """Replace each name with ``*``, ``?`` or ``[`` by the names that match it.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of branches, tags, commits or DVC experiments.
+
+    Returns
+    -------
+    list of str
+        Each name once.
+
+    Raises
+    ------
+    PipelineError
+        Nothing matches.
+
+    Notes
+    -----
+    Where experiments match that were started from the present commit, those of other commits are
+    not meant, as with one name.
+    """
+    found: list[str] = []
+    for name in names:
+        if not set(name) & set("*?["):  # which no name of Git's may hold
+            found.append(name)
+            continue
+        _require_repository()
+        rows = [row for row in _list_experiments() if fnmatch.fnmatchcase(row.split("/")[-1], name)]
+        experiments = [row.split("/")[-1] for row in _prefer_from_here(rows)]
+        matching = [*fnmatch.filter(_list_branches(), name), *experiments]
+        if not matching:
+            raise PipelineError(
+                f"no branch, tag or experiment is called {name!r} here. "
+                "'git branch' and 'uv run dvc exp list' show the names."
+            )
+        found += matching
+    return list(dict.fromkeys(found))
+
+
+def _list_experiments() -> list[str]:
+    rows = (_git("for-each-ref", "--format=%(refname)", EXPERIMENTS) or b"").decode().split()
+    return [row for row in rows if len(row.split("/")) == 5]
+
+
+def _list_branches() -> list[str]:
+    found = _git("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags") or b""
+    return found.decode().split()
+
+
+def _prefer_from_here(experiments: list[str]) -> list[str]:
+    """Return those that were started from the present commit; all, where none was."""
+    head = _resolve("HEAD") or ""
+    return [row for row in experiments if "".join(row.split("/")[2:4]) == head] or experiments
+
+
 def _find_commit(revision: str) -> str:
     # A name that begins with "-" would be an option to Git; no branch or experiment has such a one.
     found = None if revision.startswith("-") else _resolve(revision)
     if found:
         return found
-    rows = (_git("for-each-ref", "--format=%(refname)", EXPERIMENTS) or b"").decode().split()
-    experiments = [row for row in rows if len(row.split("/")) == 5]
-    matching = [row for row in experiments if row.split("/")[-1] == revision]
-    if len(matching) > 1:
-        head = _resolve("HEAD") or ""
-        from_here = [row for row in matching if "".join(row.split("/")[2:4]) == head]
-        matching = from_here or matching
+    experiments = _list_experiments()
+    matching = _prefer_from_here([row for row in experiments if row.split("/")[-1] == revision])
     if len(matching) > 1:
         raise PipelineError(
             f"{revision!r} names {len(matching)} experiments. Write the commit of one instead: "
@@ -127,8 +181,7 @@ def _find_commit(revision: str) -> str:
         )
     if matching:
         return _resolve(matching[0]) or ""
-    branches = _git("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags") or b""
-    known = [*branches.decode().split(), *(row.split("/")[-1] for row in experiments)]
+    known = [*_list_branches(), *(row.split("/")[-1] for row in experiments)]
     raise PipelineError(
         f"{revision!r} is no commit, branch, tag or experiment here."
         f"{did_you_mean(revision, known)} 'git branch' and 'uv run dvc exp list' show the names."

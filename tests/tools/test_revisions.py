@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from stages.core.errors import PipelineError
-from stages.tools.revisions import read_at
+from stages.tools.revisions import expand, read_at
 
 
 @pytest.fixture
@@ -87,6 +87,21 @@ def test_two_experiments_of_other_commits_are_told_apart_by_a_person(git):
         read_at("tarry-loon:data/map.csv")
     assert first[:10] in str(caught.value)
     assert second[:10] in str(caught.value)
+
+
+def test_a_pattern_stands_for_the_names_that_match(git):
+    """Each name once, experiments of the present commit before those of others."""
+    for name in ("loho-1", "loho-2", "one"):
+        add_experiment(git, name, f"{name}\n")
+    add_experiment(git, "loho-9", "from old\n", "old")
+    git("branch", "loho-branch")
+    assert sorted(expand(["loho-[0-9]", "one", "loho-1"])) == ["loho-1", "loho-2", "one"]
+    assert sorted(expand(["loho-*"])) == ["loho-1", "loho-2", "loho-branch"]
+    assert expand(["loho-9", "no-such"]) == ["loho-9", "no-such"]
+    git("commit", "-q", "--allow-empty", "-m", "later")
+    assert sorted(expand(["loho-?"])) == ["loho-1", "loho-2", "loho-9"]
+    with pytest.raises(PipelineError, match=r"no branch, tag or experiment is called 'x\*' here"):
+        expand(["x*"])
 
 
 def test_the_path_is_that_of_the_working_folder(git, tmp_path, monkeypatch):
