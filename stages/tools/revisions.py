@@ -18,7 +18,8 @@ def ask_for_names(tool: str, description: str, least: int = 2) -> list[str]:
     """Read names of experiments, 1 or 2 at least, from the command line of a tool."""
     parser = argparse.ArgumentParser(f"python -m stages.tools.{tool}", description=description)
     parser.add_argument("first", metavar="A", help="Git revision, branch or DVC experiment")
-    parser.add_argument("others", metavar="B", nargs="+" if least > 1 else "*", help="the same")
+    some = "+" if least > 1 else "*"
+    parser.add_argument("others", metavar="B", nargs=some, default=[], help="the same")
     asked = parser.parse_args()
     del sys.argv[1:]  # run_stage names the timing by the arguments; a branch's name has slashes
     return [asked.first, *asked.others]
