@@ -81,6 +81,7 @@ def _write_hospital() -> None:
             "twin_group": f"{HOSPITAL}/{path}",
             "warnings": [],
             "simulated": True,
+            "place": HOSPITAL,
         }
         rows.append({name: known.get(name) for name in IMAGES.schema.names})
     IMAGES.write(pd.DataFrame(rows), HOSPITAL)

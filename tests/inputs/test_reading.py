@@ -52,7 +52,7 @@ def write_pictures(hospital, names):
                 "warnings": [], "published_label": None, "patient": None, "slide": None,
                 "diagnosis": None, "official_part": None, "mask": None,
                 "field": None, "expert_1": None, "expert_2": None, "official_side": None,
-                "simulated": True,
+                "simulated": True, "place": hospital,
             }
         )  # fmt: skip
         measures.append(

@@ -70,8 +70,8 @@ def image_row(image_id, content, width, height):
     hospital, path = image_id.split("/", 1)
     values = {
         "image_id": image_id, "hospital": hospital, "path": path, "simulated": False,
-        "sha256": "0" * 64, "pixel_sha256": "0" * 64, "width": width, "height": height,
-        "format": "png", "mode": "RGB", "bytes": content, "phash": bytes(32),
+        "place": hospital, "sha256": "0" * 64, "pixel_sha256": "0" * 64, "width": width,
+        "height": height, "format": "png", "mode": "RGB", "bytes": content, "phash": bytes(32),
         "twin_group": image_id, "warnings": [],
     }  # fmt: skip
     return {name: values.get(name) for name in IMAGES.schema.names}

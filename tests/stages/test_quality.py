@@ -44,6 +44,7 @@ def image_row(number, rgb, mask=None):
         "hospital": "here",
         "path": f"{number:03d}.png",
         "simulated": False,
+        "place": "here",
         "sha256": digest,
         "pixel_sha256": digest,
         "width": rgb.shape[1],
