@@ -207,7 +207,7 @@ def spread_seeds(runs: Sequence[Run]) -> pd.DataFrame:
     pandas.DataFrame
         On the titles of `SUMMARIES`: ``n_seeds``, ``mean``, ``sd``, ``least``, ``most`` and
         ``interval``, the middle width of the runs' own intervals (missing where they have none,
-        or are folds). Scores of fewer than two seeds are left out.
+        or are folds). A score that no run has is left out; ``sd`` of one seed is missing.
     """
     rows = {}
     for title, (keys, over_folds) in SUMMARIES.items():
@@ -217,7 +217,7 @@ def spread_seeds(runs: Sequence[Run]) -> pd.DataFrame:
             [run.seed for run, _ in told]
         )
         values = by_seed.agg(over_folds)
-        if len(values) < 2:
+        if values.empty:
             continue
         widths = [
             score["high"] - score["low"]

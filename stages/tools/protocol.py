@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml.error import YAMLError
 
-from stages.core.errors import PipelineError, run_stage
+from stages.core.errors import PipelineError, name_some, run_stage
 from stages.core.params import PARAMS_FILE
 from stages.core.settings import parse_yaml, read_yaml
 from stages.core.store import metrics_path
@@ -76,6 +76,7 @@ def _parse(name: str, stage: str, file: str, text: str) -> dict[str, Any]:
             several_runs.list_classes([run])
         else:
             several_runs.spread_seeds([run])
+            list(content["simulated"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PipelineError(
             f"{name}: {metrics_path(file)} is not as stage {stage} writes it "
@@ -159,6 +160,10 @@ def lay_out(runs: Sequence[Run], folds: int, places: Mapping[str, str]) -> str:
     spread = several_runs.spread_seeds([run for run in runs if run.seed not in incomplete])
     if len(spread):
         lines += ["", *_lay_out_spread(spread), "", *textwrap.wrap(SPREAD, WIDTH)]
+    drawn = sorted({name for run in runs for name in run.summary["simulated"]})
+    if drawn:
+        text = f"Simulated, no evidence of accuracy on real cells: {name_some(drawn)}."
+        lines += ["", *textwrap.wrap(text, WIDTH)]
     return "\n".join(lines)
 
 
@@ -215,8 +220,11 @@ def _row(name: str, seeds: str, images: str, cells: Sequence[str], weakest: str)
 
 
 def _score(value: float, sd: float = float("nan")) -> str:
-    text = "none" if pd.isna(value) else f"{value:.3f}"
-    return f"{text:>8}" + ("" if pd.isna(sd) else f" {sd:.3f}")
+    return f"{_say(value):>8}" + ("" if pd.isna(sd) else f" {sd:.3f}")
+
+
+def _say(value: float) -> str:
+    return "none" if pd.isna(value) else f"{value:.3f}"
 
 
 def _span(row: pd.Series) -> str:
@@ -256,15 +264,14 @@ def _lay_out_classes(classes: pd.DataFrame, places: Mapping[str, str]) -> list[s
 
 def _lay_out_spread(spread: pd.DataFrame) -> list[str]:
     lines = [
-        f"{'from seed to seed':<22} {'seeds':>5} {'mean':>7} {'sd':>6}  {'least to most':<16} "
+        f"{'score':<22} {'seeds':>5} {'mean':>7} {'sd':>6}  {'least to most':<16} "
         f"{'width':>6} {'width of interval':>18}"
     ]
     for title, row in spread.iterrows():
         least, most, width = row["least"], row["most"], row["interval"]
         lines.append(
-            f"{title:<22} {row['n_seeds']:>5.0f} {row['mean']:>7.3f} {row['sd']:>6.3f}  "
-            f"{f'{least:.3f} to {most:.3f}':<16} {most - least:>6.3f} "
-            f"{'none' if pd.isna(width) else f'{width:.3f}':>18}"
+            f"{title:<22} {row['n_seeds']:>5.0f} {row['mean']:>7.3f} {_say(row['sd']):>6}  "
+            f"{f'{least:.3f} to {most:.3f}':<16} {most - least:>6.3f} {_say(width):>18}"
         )
     return lines
 

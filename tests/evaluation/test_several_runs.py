@@ -117,12 +117,15 @@ def test_the_worst_of_a_seed_is_the_worst_of_its_folds():
 
 
 def test_a_score_that_is_missing_is_of_fewer_seeds():
-    """Without a second seed that has it there is no row."""
+    """Without a seed that has it there is no row; of one seed nothing is known of others."""
     without = {"in_domain": None, "drop": None}
     several = [run(1), run(2), run(3, **without)]
     found = several_runs.spread_seeds(several)
     assert found["n_seeds"][["in domain, macro F1", "mean unseen, macro F1"]].tolist() == [2, 3]
-    alone = several_runs.spread_seeds([run(1), run(2, **without)])
-    assert "drop in macro F1" not in alone.index
-    assert "mean unseen, macro F1" in alone.index
-    assert several_runs.spread_seeds([run(1)]).empty
+    none = several_runs.spread_seeds([run(1, **without), run(2, **without)])
+    assert "drop in macro F1" not in none.index
+    assert "mean unseen, macro F1" in none.index
+    alone = several_runs.spread_seeds([run(1)]).loc["in domain, accuracy"]
+    assert alone[["n_seeds", "mean", "interval"]].tolist() == pytest.approx([1, 0.9, 0.04])
+    assert pd.isna(alone["sd"])
+    assert several_runs.spread_seeds([]).empty

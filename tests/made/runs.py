@@ -38,6 +38,7 @@ def summary(value, width=0.04, **changes):
     content = {
         "in_domain": block, "unseen_mean": block, "unseen_worst": block,
         "drop": share(0.01), "covered": share(0.0, None),
+        "simulated": [],
     }  # fmt: skip
     return content | changes
 

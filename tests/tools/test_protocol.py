@@ -62,6 +62,7 @@ def test_experiments_that_differ_otherwise_are_refused():
         (("", GOOD[0].replace('"f1"', '"F1"'), GOOD[1]), r"evaluate.json is not as .*f1"),
         (("", GOOD[0], "[]"), r"x: metrics/summary.json is not as stage summarise .*TypeError"),
         (("", GOOD[0], "{}"), r"x: metrics/summary.json is not as .*in_domain"),
+        (("", GOOD[0], GOOD[1].replace("simu", "x")), r"summary.json is not as .*simulated"),
         (("", GOOD[0], '{"in_domain": 3}'), r"x: metrics/summary.json is not as .*TypeError"),
     ],
 )
@@ -81,15 +82,16 @@ def test_all_that_was_asked_is_told():
     ]
     lines = protocol.lay_out(runs, 2, {"copy": "barca"}).split("\n")
     assert lines[:3] == ["3 runs; seeds: 1, 2; 2 of 2 folds", "missing: seed 2, fold 1", ""]
-    rows = dict(" ".join(line.split()).partition(" ")[::2] for line in lines[3:])
-    assert rows["barca"] == "2 10 0.800 0.141 0.450 0.071 0.900 0.141 b 0.00"
-    assert rows["far"] == "1 20 0.400 0.200 0.200 b 0.20"
-    assert rows["mean"] == "of 2 35 0.525 0.363 0.475"
-    assert rows["interval"] == "too few too few too few"
+    told = [" ".join(line.split()) for line in lines]
+    assert "barca 2 10 0.800 0.141 0.450 0.071 0.900 0.141 b 0.00" in told
+    assert "far 1 20 0.400 0.200 0.200 b 0.20" in told
+    assert "mean of 2 35 0.525 0.363 0.475" in told
+    assert "interval too few too few too few" in told
     assert "Worst hospital: far, macro F1 0.200. Weakest class: b, F1 0.100." in lines
-    assert rows["a"] == "14 0.75 0.65 0.90 0.40 -"
-    assert rows["b"] == "21 0.10 0.15 0.00 - 0.30"
-    assert not any(line.startswith("from seed to seed") for line in lines)
+    assert "a 14 0.75 0.65 0.90 0.40 -" in told
+    assert "b 21 0.10 0.15 0.00 - 0.30" in told
+    assert "drop in macro F1 1 0.010 none 0.010 to 0.010 0.000 none" in told  # seed 2 lacks a fold
+    assert "Simulated" not in "".join(lines)
 
 
 def test_the_table_is_as_wide_as_a_page():
@@ -105,8 +107,13 @@ def test_the_table_is_as_wide_as_a_page():
         assert heads.count(name) == 1  # above its column of recalls
     one = protocol.lay_out([run(1)], 5, {})
     assert "  0.900        " in one
-    assert "\nfrom seed to seed" not in one
+    assert "in domain, accuracy        1   0.900   none" in one
     assert one.startswith("1 run; seeds: 1\n")
+
+
+def test_drawn_cells_are_no_evidence():
+    text = protocol.lay_out([run(1, simulated=["demo_x"]), run(2, simulated=["demo_x"])], 5, {})
+    assert text.endswith("\nSimulated, no evidence of accuracy on real cells: demo_x.")
 
 
 def test_without_an_unseen_hospital_the_seeds_are_told():
