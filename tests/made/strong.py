@@ -1,4 +1,4 @@
-"""The augmentation of the default recipe, by its numbers."""
+"""The augmentation of the project's first experiments, by its numbers."""
 
 from stages.inputs.augmentation import Augmentation
 
