@@ -65,23 +65,18 @@ def segment(rgb: Pixels) -> CellMask:
 
     Notes
     -----
-    Background from the bright pixels; optical density; three-class Otsu [1]_, whose darkest class
-    is nuclei; the best component by size and place, and the lobes near it. The cell is the part
-    of the foreground around the nucleus' hull: a watershed on the distance to the background
-    cuts off neighbours at their necks, and where neighbours touch, the colour of red cells
-    elsewhere in the picture tells them from cytoplasm.
+    Background from the bright pixels; optical density; a small network answers for each pixel, and
+    the part that is large and near the middle is the cell, without what is narrower than a neck.
 
-    A network would outline better, but would have to be trained on some hospital's masks. This
-    recipe knows no hospital. Thresholds are taken on integers, from lookup tables and 8-bit
-    filters, so that every processor gives the same mask.
+    The network learnt from drawn smears alone (``stages.tools.train_outlines``) and knows no
+    hospital. On published masks of three hospitals, Dice of the cell before (thresholds and a
+    watershed) and now: raabin_krd .892 and .917 (of 451; 14.9 % and 5.8 % below .8), jiangxi .970
+    and .980, cvb .943 and .948; of the nucleus .925 and .894, .931 and .929, .949 and .952
+    (``python -m tests.bench.bench_outlines``). It computes in whole numbers, so that every
+    processor gives the same mask.
 
     A platelet has no nucleus: its dark granules take the nucleus' place, so that it gets a cell
     mask all the same.
-
-    References
-    ----------
-    .. [1] N. Otsu, "A Threshold Selection Method from Gray-Level Histograms", IEEE Transactions
-       on Systems, Man, and Cybernetics 9 (1979).
     """
     small_cell, small_nucleus, (red, green, blue) = outline(rgb)
     height, width = rgb.shape[:2]
