@@ -170,8 +170,9 @@ class NetworkRecipe(SingleRecipe):
     class_weights : {"none", "balanced", "binary", "sqrt"}, default 'none'
         Of the rows of a class in the loss. balanced: N / (classes n); binary: N / (2 n), as the
         papers had it; sqrt: roots of the balanced ones, scaled to a mean of 1.
-    sampling : {"shuffled", "balanced"}, default 'shuffled'
-        Rows of an epoch: each once, or every class as often.
+    sampling : {"shuffled", "balanced", "balanced_by_hospital"}, default 'shuffled'
+        Rows of an epoch: each once; or every class as often; or also, within a class, every
+        hospital that has it as often.
     label_smoothing : float, default 0.0
         Share of each target that is spread over all classes, 0 to below 1.
     average : float, default 0.0
@@ -205,7 +206,7 @@ class NetworkRecipe(SingleRecipe):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     batch: Annotated[int, Field(ge=1)] = 32
     class_weights: ClassWeights = "none"
-    sampling: Literal["shuffled", "balanced"] = "shuffled"
+    sampling: Literal["shuffled", "balanced", "balanced_by_hospital"] = "shuffled"
     label_smoothing: Fraction = 0.0
     average: Fraction = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = None

@@ -1,7 +1,7 @@
 """Batches for training: rows in the order of an epoch, each augmented anew, a few at a time."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
@@ -16,7 +16,7 @@ from stages.models.recipes import NetworkRecipe
 PREFETCH = 2  # batches: one is augmented while the network learns from another
 # Last words of the seeds, so that no two kinds of draws share a generator. None is 0: NumPy takes
 # a seed that ends in zeros for the one without them.
-ORDER, CLASS_ORDER, VIEW, STORED_VIEW = 1, 2, 3, 4
+ORDER, CLASS_ORDER, VIEW, STORED_VIEW, HOSPITAL_ORDER = 1, 2, 3, 4, 5
 
 View = tuple[int, list[int] | None]  # row, and seed of its changes; None: the plain view
 
@@ -69,7 +69,7 @@ def make_dataset(
         views: Iterator[View] = ((row, None) for row in range(len(rows.x)))
         if seed is not None:
             epoch = next(epochs)
-            order = draw_order(targets, recipe.sampling, seed, epoch)
+            order = draw_order(targets, rows.image_ids, recipe.sampling, seed, epoch)
             views = ((row, [seed, epoch, place, VIEW]) for place, row in enumerate(order))
         for batch, pixels in _cut_batches(rows, views, recipe, grey_share):
             yield pixels, targets[batch], weights[batch]
@@ -116,39 +116,65 @@ def stream_views(
     return _cut_batches(rows, views, recipe, grey_share)
 
 
-def draw_order(targets: np.ndarray, sampling: str, seed: int, epoch: int) -> np.ndarray:
+def draw_order(
+    targets: np.ndarray, image_ids: Sequence[str], sampling: str, seed: int, epoch: int
+) -> np.ndarray:
     """Draw the rows of an epoch in their order.
 
     Parameters
     ----------
     targets : numpy.ndarray of float32, shape (n_rows, n_classes)
         Where each row's class stands.
-    sampling : {"shuffled", "balanced"}
+    image_ids : sequence of str, length n_rows
+        Of which the first part is the hospital.
+    sampling : {"shuffled", "balanced", "balanced_by_hospital"}
         Each row once; or each class as often, up to one, and inside a class each row once before
-        any comes again.
+        any comes again; or inside a class also each hospital as often, up to one, and inside of
+        both each row once before any comes again.
     seed, epoch : int
 
     Returns
     -------
     numpy.ndarray of int, shape (n_rows,)
-        The same for any order of the classes: a class is known by its first row.
+        The same for any order of the classes and any names of the hospitals: both are known by
+        their first rows.
     """
     rng = np.random.default_rng([seed, epoch, ORDER])
     n_rows = len(targets)
     if sampling == "shuffled":
         return rng.permutation(n_rows)
     codes = targets.argmax(axis=1)
-    first_rows = np.sort(np.unique(codes, return_index=True)[1])
-    n_draws = np.full(len(first_rows), n_rows // len(first_rows))
-    n_draws[rng.permutation(len(first_rows))[: n_rows % len(first_rows)]] += 1
-    turns = rng.permutation(np.repeat(first_rows, n_draws))
+    hospitals = np.array([image_id.split("/")[0] for image_id in image_ids])
     order = np.empty(n_rows, np.int64)
-    for first_row, n in zip(first_rows, n_draws, strict=True):
+    for first_row, places in _take_turns(codes, n_rows, rng):
         members = np.flatnonzero(codes == codes[first_row])
-        own = np.random.default_rng([seed, epoch, first_row, CLASS_ORDER])
-        rounds = [own.permutation(members) for _ in range(-(-n // len(members)))]
-        order[turns == first_row] = np.concatenate(rounds)[:n]
+        if sampling == "balanced":
+            order[places] = _draw_rounds(members, len(places), seed, epoch)
+            continue
+        own = np.random.default_rng([seed, epoch, first_row, HOSPITAL_ORDER])
+        for first, turns in _take_turns(hospitals[members], len(places), own):
+            rows = members[hospitals[members] == hospitals[members[first]]]
+            order[places[turns]] = _draw_rounds(rows, len(turns), seed, epoch)
     return order
+
+
+def _take_turns(
+    codes: np.ndarray, n_draws: int, rng: np.random.Generator
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield for each code its first row and the draws that are its own, as many up to one."""
+    first_rows = np.sort(np.unique(codes, return_index=True)[1])
+    n_each = np.full(len(first_rows), n_draws // len(first_rows))
+    n_each[rng.permutation(len(first_rows))[: n_draws % len(first_rows)]] += 1
+    turns = rng.permutation(np.repeat(first_rows, n_each))
+    for first_row in first_rows:
+        yield int(first_row), np.flatnonzero(turns == first_row)
+
+
+def _draw_rounds(members: np.ndarray, n_draws: int, seed: int, epoch: int) -> np.ndarray:
+    """Draw some rows, each once before any comes again."""
+    rng = np.random.default_rng([seed, epoch, members[0], CLASS_ORDER])
+    rounds = [rng.permutation(members) for _ in range(-(-n_draws // len(members)))]
+    return np.concatenate([members[:0], *rounds])[:n_draws]
 
 
 def _cut_batches(

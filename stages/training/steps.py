@@ -367,7 +367,7 @@ def _feed(
         views = np.zeros(n_rows, int)
         if seed is not None:
             epoch = next(epochs)
-            order = batches.draw_order(part.targets, sampling, seed, epoch)
+            order = batches.draw_order(part.targets, part.rows.image_ids, sampling, seed, epoch)
             if x.shape[1] > 1:
                 views = np.random.default_rng([seed, epoch]).integers(x.shape[1], size=n_rows)
         for start in range(0, n_rows, batch):

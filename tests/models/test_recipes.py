@@ -188,7 +188,7 @@ def test_every_key_is_explained_where_it_is_defined(group):
         ("network.steps", [], "at least 1"),
         ("network.optimiser", "adamm", "'adam'"),
         ("network.activation", "sine", "'relu'"),
-        ("network.sampling", "even", "'shuffled' or 'balanced'"),
+        ("network.sampling", "even", "'balanced' or 'balanced_by_hospital'"),
         ("network.class_weights", "log", "'none', 'balanced', 'binary' or 'sqrt'"),
         ("network.norms", ["output"], "'input' or 'hidden'"),
         ("network.precision", "float16", "'float32' or 'mixed'"),

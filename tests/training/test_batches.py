@@ -42,6 +42,10 @@ def make_targets(labels, n_classes=None):
     return np.eye(n_classes or max(labels) + 1, dtype=np.float32)[labels]
 
 
+def ids_of(hospitals):
+    return [f"h{hospital}/{row}" for row, hospital in enumerate(hospitals)]
+
+
 def epochs_of(rows, chosen, seed, n_epochs, labels=None, first_epoch=0, grey_share=0.0):
     """Read epochs as arrays; the weight of a row is its number, so that rows can be told."""
     labels = labels if labels is not None else [row % 2 for row in range(len(rows.x))]
@@ -145,7 +149,10 @@ def test_keras_sees_one_epoch_after_the_other():
         spy = Spy([keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
         spy.compile(loss="mse", metrics=["accuracy"], run_eagerly=True)
         spy.fit(dataset, epochs=n_epochs, shuffle=False, verbose=0)
-    orders = [batches.draw_order(targets, "shuffled", 5, epoch).tolist() for epoch in range(3)]
+    orders = [
+        batches.draw_order(targets, rows.image_ids, "shuffled", 5, epoch).tolist()
+        for epoch in range(3)
+    ]
     assert seen == [*orders, *orders[1:]]
 
 
@@ -187,7 +194,9 @@ def test_without_augmentation_nothing_is_changed():
 )
 def test_balanced_epochs_draw_classes_equally_often(labels, seed, epoch):
     """As many draws as rows; classes within one of each other; no row again before all were."""
-    order = batches.draw_order(make_targets(labels, 5), "balanced", seed, epoch)
+    order = batches.draw_order(
+        make_targets(labels, 5), ids_of([0] * len(labels)), "balanced", seed, epoch
+    )
     drawn = np.array(labels)[order]
     counts = np.bincount(drawn, minlength=5)[np.unique(labels)]
     assert len(order) == len(labels)
@@ -204,22 +213,63 @@ def test_balanced_epochs_draw_classes_equally_often(labels, seed, epoch):
 @given(
     labels=st.lists(st.integers(0, 3), min_size=1, max_size=40),
     names=st.permutations(range(4)),
-    sampling=st.sampled_from(["shuffled", "balanced"]),
+    sampling=st.sampled_from(["shuffled", "balanced", "balanced_by_hospital"]),
 )
-def test_the_order_does_not_depend_on_the_names_of_classes(labels, names, sampling):
-    """Renamed classes stand elsewhere in the targets; the same rows are drawn."""
-    renamed = [names[label] for label in labels]
+def test_the_order_does_not_depend_on_names(labels, names, sampling):
+    """Of classes, which stand elsewhere in the targets then, nor of hospitals: the same rows."""
+    hospitals = [row % 3 for row in range(len(labels))]
     before, after = (
-        batches.draw_order(make_targets(some, 4), sampling, 3, 0) for some in (labels, renamed)
-    )
+        batches.draw_order(
+            make_targets([known[label] for label in labels], 4),
+            ids_of([known[hospital] for hospital in hospitals]), sampling, 3, 0,
+        )
+        for known in (range(4), names)
+    )  # fmt: skip
     assert np.array_equal(before, after)
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=60),
+    seed=st.integers(0, 2**32 - 1),
+    epoch=st.integers(0, 3),
+)
+def test_epochs_balanced_by_hospital_draw_hospitals_equally_often(rows, seed, epoch):
+    """Classes within one, hospitals within one inside a class, no row again before all were."""
+    labels, hospitals = (np.array(one) for one in zip(*rows, strict=True))
+    targets, ids = make_targets(labels, 4), ids_of(hospitals)
+    order = batches.draw_order(targets, ids, "balanced_by_hospital", seed, epoch)
+    assert len(order) == len(rows)
+    by_class = np.bincount(labels[order], minlength=4)[np.unique(labels)]
+    assert np.ptp(by_class) <= 1
+    for name in np.unique(labels):
+        here = order[labels[order] == name]
+        known = np.unique(hospitals[labels == name])
+        assert np.ptp(np.bincount(hospitals[here], minlength=3)[known]) <= 1
+        for hospital in known:
+            n_members = int(((labels == name) & (hospitals == hospital)).sum())
+            own = here[hospitals[here] == hospital].tolist()
+            for start in range(0, len(own), n_members):
+                turn = own[start : start + n_members]
+                assert len(set(turn)) == len(turn)
+
+
+def test_balanced_by_hospital_is_balanced_where_there_is_one_hospital():
+    """And it is not where there are two: ten rows of one then weigh as much as thirty."""
+    targets, sampling = make_targets([0, 1] * 20), ("balanced", "balanced_by_hospital")
+    alone, apart = ids_of([0] * 40), ids_of([0] * 30 + [1] * 10)
+    first, second = (batches.draw_order(targets, alone, name, 3, 1) for name in sampling)
+    assert np.array_equal(first, second)
+    shares = [(batches.draw_order(targets, apart, name, 3, 1) >= 30).mean() for name in sampling]
+    assert shares == [0.25, 0.5]
 
 
 def test_every_class_gets_its_surplus_and_every_turn_mixes():
     """Over epochs each class is the one drawn once more, and classes do not come in blocks."""
     labels = [0] * 20 + [1] * 5 + [2] * 7
     targets = make_targets(labels)
-    orders = [batches.draw_order(targets, "balanced", 3, epoch) for epoch in range(60)]
+    ids = ids_of([0] * 32)
+    orders = [batches.draw_order(targets, ids, "balanced", 3, epoch) for epoch in range(60)]
     drawn = np.array([np.array(labels)[order] for order in orders])
     surplus = np.array([np.bincount(one) == 11 for one in drawn])
     assert surplus.sum(axis=1).tolist() == [2] * 60
@@ -262,8 +312,11 @@ def test_a_stored_view_does_not_depend_on_other_views():
 def test_no_two_kinds_of_draws_share_a_generator():
     """NumPy takes [1, 2] and [1, 2, 0] for one seed; ours all end in a word that is not 0."""
     assert np.random.default_rng([1, 2]).random() == np.random.default_rng([1, 2, 0]).random()
-    words = [batches.ORDER, batches.CLASS_ORDER, batches.VIEW, batches.STORED_VIEW]
-    assert len(set(words)) == 4
+    words = [
+        batches.ORDER, batches.CLASS_ORDER, batches.HOSPITAL_ORDER, batches.VIEW,
+        batches.STORED_VIEW,
+    ]  # fmt: skip
+    assert len(set(words)) == 5
     assert 0 not in words
 
 

@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -207,25 +208,31 @@ def listen_to_orders(monkeypatch):
     orders = []
     spy(
         monkeypatch, batches, "draw_order",
-        lambda given, order: orders.append((given[3], np.array(order))),
+        lambda given, order: orders.append((given[4], np.array(order))),
     )  # fmt: skip
     return orders
 
 
 @pytest.mark.parametrize("views", [0, 3])
 def test_balanced_sampling_and_an_order_for_each_epoch(small_base, monkeypatch, views):
-    """Every class as often, though one has most rows; epochs are counted from 0, none is lost."""
+    """Every class and hospital as often, though one has most rows; epochs go from 0, none is lost.
+
+    Images and stored answers alike know which hospital a row is of.
+    """
     orders = listen_to_orders(monkeypatch)
     rows, _ = make_pixels(24, margin=4)
+    rows = replace(rows, image_ids=[f"h{row % 6 > 4}/{row}" for row in range(24)])
     codes = np.array([0] * 18 + [1] * 4 + [2] * 2)
     recipe = make_network(
-        Step(train="head", epochs=3, schedule="constant"), sampling="balanced", views=views,
+        Step(train="head", epochs=3, schedule="constant"), sampling="balanced_by_hospital",
+        views=views,
         augment=Augmentation(flips=True, noise=1.0),
     )  # fmt: skip
     fit(recipe, (rows, codes), (rows, codes), labels_of((rows, codes)))
     assert [epoch for epoch, _ in orders] == [0, 1, 2]
     for _, order in orders:
         assert np.bincount(codes[order]).tolist() == [8, 8, 8]
+        assert np.isin(order[codes[order] == 0], [5, 11, 17]).sum() == 4
 
 
 def test_frozen_layers_run_once_over_the_stored_views(small_base, monkeypatch):
