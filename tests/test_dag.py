@@ -296,6 +296,7 @@ def test_light_stages_never_load_heavy_packages():
         (["models", "ensemble", "members"], ["lite0_head", "measures_trees"]),
         (["split", "train_hospitals"], ["demo_north"]),
         (["weights_dir"], "weights"),
+        (["on_site", "labels"], [1, 10]),
     ],
 )
 def test_an_override_changes_the_lines_of_its_own_key(tmp_path, path, value):

@@ -97,6 +97,20 @@ class EvaluateParams(Group):
     bootstrap: Annotated[int, Field(ge=100, le=100_000)]
 
 
+class OnSiteParams(Group):
+    """What a few labels of an unseen hospital are worth."""
+
+    labels: list[Annotated[int, Field(ge=1, le=1000)]]
+    views: Annotated[int, Field(ge=1, le=1_000_000)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+
+    @model_validator(mode="after")
+    def _numbers_differ(self) -> Self:
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("labels names a number twice; leave it once")
+        return self
+
+
 class Params(Group):
     """All of params.yaml."""
 
@@ -113,6 +127,7 @@ class Params(Group):
     probe: ProbeParams
     model: Name
     models: dict[Name, dict[str, Any]]
+    on_site: OnSiteParams
     evaluate: EvaluateParams
     cover: CoverParams
 

@@ -461,3 +461,17 @@ PREDICTIONS = Table(
     ),
     open_kind=pa.float64(),
 )
+
+ADAPTED = Table(
+    "data/adapted/{hospital}.parquet",
+    "one picture of an unseen hospital, by one way to adapt the model to it; the truth: the split",
+    ("image_id", "method"),
+    pa.schema(
+        [
+            IMAGE_ID,
+            _required("method", pa.string(), "calibrated: without labels; labels_K: K a class"),
+            HOSPITAL,
+            _required("predicted", pa.string(), "the class of highest probability"),
+        ]
+    ),
+)

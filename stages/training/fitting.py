@@ -73,6 +73,9 @@ class Task:
     partial : pathlib.Path, optional
         Folder that keeps the state after each epoch. A training that was killed is taken up from
         there and gives the same bits as one that was not. The caller removes it in the end.
+    start : mapping of str to numpy.ndarray, optional
+        All weights of a trained network to go on from, as `trained.collect` returns them; None:
+        drawn or published ones. Of a network alone.
     """
 
     classes: list[str]
@@ -80,6 +83,7 @@ class Task:
     seed: int
     weights_dir: str | None = None
     partial: Path | None = None
+    start: Mapping[str, np.ndarray] | None = None
 
     def of(self, member: str, classes: Sequence[str]) -> "Task":
         """Return the task of one member of a composite: a seed and a folder of its own."""
@@ -155,7 +159,7 @@ def fit(recipe: AnyRecipe, train: Rows, valid: Rows, labels: pd.Series, task: Ta
         steps.Part(rows, *_encode(names, task.classes, weights))
         for rows, names in ((train, train_labels), (valid, valid_labels))
     ]
-    return _fit_network(job, parts[0], parts[1], train_labels, task.weights_dir)
+    return _fit_network(job, parts[0], parts[1], train_labels, task)
 
 
 def _join(
@@ -213,16 +217,20 @@ def _fit_network(
     train: steps.Part,
     valid: steps.Part,
     labels: Sequence[str],
-    weights_dir: str | None,
+    task: Task,
 ) -> Training:
     keras, tf = backend.load_tensorflow()
     keras.utils.set_random_seed(job.seed)
     tf.config.experimental.enable_op_determinism()
     recipe, shape = job.recipe, _input_shape(train.rows)
-    if not len(valid.rows.image_ids):
+    if task.start is None and not len(valid.rows.image_ids):
         logger.info("train: no image to validate on; running all epochs")
     with _devices(recipe):
-        network = networks.build(recipe, shape, len(job.classes), weights_dir, pretrained=True)
+        network = networks.build(
+            recipe, shape, len(job.classes), task.weights_dir, pretrained=task.start is None
+        )
+        if task.start is not None:
+            trained.fill(network, task.start)
         for number, step in enumerate(recipe.steps, 1):
             steps.run(job, network, number, step, train, valid)
     rows = [{"member": "model", **row} for row in job.progress.history]

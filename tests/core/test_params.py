@@ -54,6 +54,15 @@ def test_the_shipped_file_is_right():
         ("split.train_hospitals", ["demo_noth"], r"train_hospitals: 'demo_noth' .*'demo_north'\?"),
         ("hospitals", ["demo_north", "demo_north"], r"hospitals: a name stands twice"),
         ("hospitals", [], r"hospitals: got \[\]"),
+        ("on_site.labels", 10, r"on_site.labels: got 10; it should be a valid list"),
+        (
+            "on_site.labels",
+            [0],
+            r"on_site.labels.0: got 0; it should be greater than or",
+        ),
+        ("on_site.labels", [1, 10, 1], r"on_site: labels names a number twice"),
+        ("on_site.views", 0, r"on_site.views: got 0; it should be greater than or equal to 1"),
+        ("on_site.learning_rate", 2.0, r"on_site.learning_rate: got 2.0; it should be less than"),
         ("filter.min_side", 2000, r"filter: min_side must be smaller than max_side"),
     ],
 )
