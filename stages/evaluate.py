@@ -1,13 +1,13 @@
-"""evaluate: score each test hospital apart. predictions, split, labels -> metrics/evaluate."""
+"""evaluate: score each test hospital apart. predictions, adapted, split -> metrics/evaluate."""
 
 import logging
 from pathlib import Path
 
 from stages.core import params
 from stages.core.errors import run_stage
-from stages.core.store import write_csv, write_metrics
-from stages.core.tables import LABELS, SPLIT
-from stages.evaluation import metrics, predictions, scoring, screening
+from stages.core.store import read_metrics, write_csv, write_metrics
+from stages.core.tables import ADAPTED, LABELS, SPLIT
+from stages.evaluation import metrics, on_site, predictions, scoring, screening
 from stages.splits import leaks
 
 PLOTS = Path("metrics/evaluate")
@@ -45,9 +45,11 @@ def main() -> None:
         predictions.average_patients(scored, classes, ["hospital", "official_part"]),
         classes,
     )
+    told = {name: read_metrics("adapt", name) for name in content["by_hospital"]}
+    adapted = on_site.score(scored, ADAPTED.read_all(rule.hospitals), told, *draw)
     content["not_scored"] = sorted(set(rule.hospitals) - set(content["by_hospital"]))
     for hospital, block in content["by_hospital"].items():
-        block |= by_part[hospital] | patients[hospital]
+        block |= by_part[hospital] | patients[hospital] | adapted[hospital]
         block["leaks"] = measured["by_hospital"][hospital]
     if rule.split.method in leaks.LEAKY:
         scoring.mark_leaky(content, measured, leaks.describe)

@@ -23,8 +23,8 @@ from tests.projects import Project, stages_run
 
 TRAINING = ["demo_north", "demo_east"]
 DEMO = [*TRAINING, "demo_west"]
-ANSWERS = [*(f"predict@{name}" for name in DEMO), "evaluate", "cover", "summarise"]
-LEARNING = ["train", *ANSWERS]
+ASKING = [f"{stage}@{name}" for stage in ("predict", "adapt") for name in DEMO]
+LEARNING = ["train", *ASKING, "evaluate", "cover", "summarise"]
 DIVIDING = ["split", "probe", "validate", "gather"]
 # What an unseen hospital makes run, besides its own stages: tables, and no training.
 FOR_ALL = ["harmonise", *DIVIDING, "evaluate", "cover", "summarise"]
@@ -216,7 +216,7 @@ TABLE = {
     ),
     "add a backbone": (
         append("stages/models/backbones.py"),
-        ["recipe", *EMBEDDING, "train", *ANSWERS[:3], "cover"],
+        ["recipe", *EMBEDDING, "train", *ASKING, "cover"],
     ),
     "correct a citation": (correct_citation, ["download@demo_north"]),
     "change features": (
@@ -225,6 +225,10 @@ TABLE = {
     "change inputs": (
         set_params(inputs__half_side=1.2),
         [*EMBEDDING, "probe", "gather", "suspects", *LEARNING],
+    ),
+    "ask for labels that no network learns from": (
+        set_params(on_site__labels=[3]),
+        [*(f"adapt@{name}" for name in DEMO), "evaluate", "summarise"],
     ),
     "change the split's seed": (
         set_params(seed=43),
@@ -332,11 +336,12 @@ def test_the_readme_adds_a_hospital_word_for_word(project):
     [[add, words], _] = commands(project, "Add your hospital")
     run(project, add)
     done = run(project, words)
-    own = [f"{stage}@lisbon" for stage in ("download", "filter", "quality", "predict")]
+    own = [f"{stage}@lisbon" for stage in ("download", "filter", "quality", "predict", "adapt")]
     assert sorted(stages_run(done)) == sorted([*own, *FOR_ALL])
     scores = json.loads(project.read("metrics/evaluate.json"))["by_hospital"]
     assert scores["lisbon"]["part"] == "unseen"
     assert scores["lisbon"]["n_images"] == 24
+    assert scores["lisbon"]["on_site"]["calibrated"]["n_images"] == 24
     project.git("checkout", "-q", "params.yaml", "dvc.lock", "metrics")
     project.dvc("checkout")
     project.commit("lisbon is known")

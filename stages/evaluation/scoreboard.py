@@ -99,6 +99,7 @@ def _conclude(
         _say_interval(evaluation),
         _say_baseline(evaluation),
         _say_drop(evaluation),
+        *_say_on_site(evaluation["by_hospital"]),
         _say_shortcut(summary, probe),
         _say_covered(summary, evaluation),
         *_say_screening(evaluation["screening"]),
@@ -171,6 +172,30 @@ def _say_drop(evaluation: Block) -> str:
         f"Drop in macro F1, in domain minus unseen{over}: {_number(macro_f1['value'])} "
         f"({_span(macro_f1, drop)}); worst unseen: {worst['hospital']}."
     )
+
+
+def _say_on_site(by_hospital: Mapping[str, Block]) -> list[str]:
+    """Say for each method what it reaches at each unseen hospital, or why it gives nothing."""
+    told: dict[int, list[str]] = {}
+    for hospital, block in sorted(by_hospital.items()):
+        for method, one in (block.get("on_site") or {}).items():
+            number = 0 if method == "calibrated" else int(method.removeprefix("labels_"))
+            told.setdefault(number, []).append(f"{hospital} {_say_gain(one)}")
+    return [
+        f"{f'With {number} labels a class on site' if number else 'Calibrated without labels'}: "
+        f"macro F1 on the images that are left, and gain over the plain model there: "
+        f"{'; '.join(told[number])}."
+        for number in sorted(told)
+    ]
+
+
+def _say_gain(block: Block) -> str:
+    if block["metrics"] is None:
+        return f"none: {block['reason']}"
+    score, gain = block["metrics"]["macro_f1"], block["gain"]["macro_f1"]
+    text = f"{_number(score['value'])} ({_span(score, block)}), {gain['value']:+.3f}"
+    text += "" if gain["low"] is None else f" ({_span(gain, block)})"
+    return text + (f"; {block['note']}" if "note" in block else "")
 
 
 def _say_shortcut(summary: Block, probe: Block) -> str:

@@ -110,14 +110,21 @@ def redraw_scores(grouped: GroupedCounts, n_draws: int, seed: int) -> dict[str, 
     """
     n_classes = math.isqrt(len(grouped.total))
     observed = grouped.total.reshape(n_classes, n_classes)
-    holds, right = observed.sum(axis=1) > 0, np.eye(n_classes)
-    wrong = (1 - right) / (holds.sum() * max(n_classes - 1, 1))
-    imagined = HALF * holds[:, None] * (right + wrong)
-    drawn = redraw(grouped, n_draws, seed, imagined.ravel()).reshape(n_draws, *observed.shape)
+    imagined = imagine(observed).ravel()
+    drawn = redraw(grouped, n_draws, seed, imagined).reshape(n_draws, *observed.shape)
     return {
         name: Draws(metric(drawn, observed), grouped.n_effective)
         for name, metric in METRICS.items()
     }
+
+
+def imagine(observed: Array) -> Array:
+    """Return the pictures, shape (n_classes, n_classes), imagined beside those observed."""
+    n_classes = len(observed)
+    holds, right = observed.sum(axis=1) > 0, np.eye(n_classes)
+    wrong = (1 - right) / (holds.sum() * max(n_classes - 1, 1))
+    imagined: Array = HALF * holds[:, None] * (right + wrong)
+    return imagined
 
 
 def score_hospitals(
@@ -163,6 +170,13 @@ def score_hospitals(
         own_seed = seed_for(seed, "evaluate", str(hospital))
         scores.append(_score(rows, classes, constant[str(hospital)], n_draws, own_seed))
     return scores
+
+
+def describe_images(
+    rows: pd.DataFrame, classes: Sequence[str], constant: str, n_draws: int, seed: int
+) -> dict[str, Any]:
+    """Score some images of one hospital as `report` describes all of its images."""
+    return _describe(_score(rows, classes, constant, n_draws, seed), classes)
 
 
 def score_official_parts(

@@ -56,6 +56,40 @@ def test_table_shows_the_numbers_of_evaluate_and_probe():
     assert "of this one training: another seed may land outside of it" in text
 
 
+def score_of(value, low=None, high=None):
+    return {"macro_f1": {"value": value, "low": low, "high": high}}
+
+
+def test_what_labels_on_site_are_worth_is_said_by_number():
+    """Calibration, then few labels before many; a method without an answer says why."""
+    content = results.evaluation()
+    content["by_hospital"]["east"]["on_site"] = {
+        "labels_10": {
+            "metrics": score_of(0.8371, 0.7912, 0.8811), "gain": score_of(0.3563, 0.3012, 0.4101),
+            "note": "fewer than 10 of basophil 2",
+        },
+        "labels_3": {"metrics": None, "reason": "only a network is tuned"},
+        "calibrated": {
+            "metrics": score_of(0.5), "gain": score_of(-0.02), "interval_reason": "few groups",
+        },
+    }  # fmt: skip
+    content["by_hospital"]["north"]["on_site"] = None
+    text = " ".join(lay_out(content).split())
+    places = [
+        text.index(sentence)
+        for sentence in (
+            "Calibrated without labels: macro F1 on the images that are left, and gain over the "
+            "plain model there: east 0.500 (no interval: few groups), -0.020.",
+            "With 3 labels a class on site: ",
+            "east none: only a network is tuned.",
+            "With 10 labels a class on site: ",
+            "east 0.837 (0.791 to 0.882), +0.356 (0.301 to 0.411); fewer than 10 of basophil 2.",
+        )
+    ]
+    assert places == sorted(places)
+    assert "on site" not in lay_out()
+
+
 def test_each_score_of_a_leaky_split_carries_its_leak():
     content = results.evaluation()
     sentence = "leaky: 12.0 % of test images have a twin in train, 80.0 % share a slide or patient"
