@@ -1,4 +1,4 @@
-"""A trained network that goes on learning: from a few images of a new hospital, and from its own.
+"""A trained network that goes on learning: from a few images of a new hospital, and from old ones.
 
 Without images of the old hospitals a network forgets what it knew, and learns the few by heart.
 """
@@ -23,6 +23,7 @@ from stages.models.trained import SingleModel
 from stages.training import batches, fitting
 from stages.training.fitting import Training
 
+OLD = "Replay/"  # no hospital's name; before the image_ids of old images
 NO_NETWORK = "only a network is tuned; the model is {}"
 
 logger = logging.getLogger(__name__)
@@ -106,7 +107,10 @@ def tune_each(
     stream = partial(reading.stream_pictures, hospital, card.inputs)
 
     def stream_both(new: set[str]) -> Iterator[reading.Picture]:
-        yield from (one for one in reading.stream_training("train") if one[0] in replay)
+        # As of one hospital: half of each class's views are the new one's, however many trained.
+        for image_id, content, geometry in reading.stream_training("train"):
+            if image_id in replay:
+                yield OLD + image_id, content, geometry
         yield from stream(new)
 
     # Pixels are prepared by forked processes, so TensorFlow must not be running yet.
@@ -117,11 +121,11 @@ def tune_each(
     }
     model = trained.load(folder)
     assert isinstance(model, SingleModel)
+    old = known.set_index(OLD + known["image_id"])["label"]
     for number, own in labelled.items():
-        labels = pd.concat([known.set_index("image_id")["label"], own])
         examples = learnt[number]
         assert not isinstance(examples, dict)
-        found = _tune(model, examples, labels, rule, seed_for(seed, str(number)))
+        found = _tune(model, examples, pd.concat([old, own]), rule, seed_for(seed, str(number)))
         logger.info("adapt: %s, %d labels a class: %.0f s", hospital, number, sum(found.seconds))
         assert isinstance(found.model, SingleModel)
         yield number, found.model, trained.predict_images(found.model, judged)

@@ -22,7 +22,7 @@ from stages.inputs import reading
 from stages.models import networks, trained
 from stages.models.recipes import ClassifierRecipe, NetworkRecipe, Step
 from stages.splits import few_labels
-from stages.training import tuning
+from stages.training import batches, tuning
 from tests.made import small_backbone
 from tests.stages.cohort import ROOT, picture_rows, quality_rows, write_project, write_split
 
@@ -61,7 +61,7 @@ def write_away(parts=("unseen",) * 12, labels=lambda number: number % 3):
 
 def write_home():
     """Thirty images of each class to learn from; their other bright channel is another one."""
-    ids = [f"home/{number:02d}.png" for number in range(90)]
+    ids = [f"{'home' if number < 60 else 'other'}/{number:02d}.png" for number in range(90)]
     frame = pd.DataFrame({"image_id": ids, "hospital": "home", "group": ids, "twin_group": ids})
     frame["label"] = [CLASSES[number % 3] for number in range(90)]
     frame["part"] = "train"
@@ -198,6 +198,27 @@ def test_the_same_input_gives_the_same_bytes_and_other_labels_are_of_no_account(
 
 def demo_seed():
     return yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["seed"]
+
+
+def test_half_of_the_views_are_of_the_new_hospital(project, monkeypatch):
+    """However many hospitals trained: of two old ones and a new one, a half and not a third."""
+    drawn = []
+    real = batches.draw_order
+
+    def listen(targets, image_ids, *others):
+        order = real(targets, image_ids, *others)
+        drawn.append([image_ids[row].split("/")[0] for row in order])
+        return order
+
+    monkeypatch.setattr(batches, "draw_order", listen)
+    monkeypatch.setattr(trained, "predict_images", stop)
+    set_rule([5])
+    with pytest.raises(InterruptedError):
+        adapt.main("away")
+    chosen, *epochs = drawn
+    assert set(chosen) == {"home", "other"}
+    for epoch in epochs:
+        assert epoch.count("away") == pytest.approx(len(epoch) / 2, abs=3)
 
 
 def test_pixels_are_prepared_before_the_model_is_loaded(project, monkeypatch):
