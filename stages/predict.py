@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def main(hospital: str) -> None:
-    """Write data/predictions/<hospital>. No label is read here: only evaluate knows the truth."""
+    """Write data/predictions/<hospital>. No label is read here."""
     card = trained.read_card(MODEL)
     chosen = reading.read_split([hospital], SCORED_PARTS, ["image_id", "hospital", "part"])
     stream = partial(reading.stream_pictures, hospital, card.inputs, set(chosen["image_id"]))
