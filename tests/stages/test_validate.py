@@ -42,6 +42,7 @@ def write_hospital(hospital: str) -> None:
         official_part=None,
         official_side=None,
         simulated=False,
+        place=hospital,
         expert_1=None,
         expert_2=None,
         sha256=[digit + "a" * 63, digit + "b" * 63],
