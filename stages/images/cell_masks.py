@@ -70,10 +70,10 @@ def segment(rgb: Pixels) -> CellMask:
 
     The network learnt from drawn smears alone (``stages.tools.train_outlines``) and knows no
     hospital. On published masks of three hospitals, Dice of the cell before (thresholds and a
-    watershed) and now: raabin_krd .892 and .917 (of 451; 14.9 % and 5.8 % below .8), jiangxi .970
-    and .980, cvb .943 and .948; of the nucleus .925 and .894, .931 and .929, .949 and .952
-    (``python -m tests.bench.bench_outlines``). It computes in whole numbers, so that every
-    processor gives the same mask.
+    watershed, at commit 87390e4) and now: raabin_krd .892 and .922 (of 451; 14.9 % and 5.5 % below
+    .8), jiangxi .970 and .982, cvb .943 and .953; of the nucleus .925 and .904, .931 and .937, .949
+    and .958 (``python -m tests.bench.bench_outlines``). It computes in whole numbers, so that
+    every processor gives the same mask.
 
     A platelet has no nucleus: its dark granules take the nucleus' place, so that it gets a cell
     mask all the same.

@@ -53,7 +53,20 @@ def answer(levels: Levels, layers: Sequence[Layer]) -> Levels:
     Returns
     -------
     numpy.ndarray of uint8, shape (SIDE / 2, SIDE / 2, 2)
-        Cell and nucleus: 16 (logarithm of the odds) + `EVEN`.
+        Cell and nucleus: 16 (logarithm of the odds) + `EVEN`, the mean of the eight ways to turn
+        and mirror the picture, rounded. So a turned picture gets the turned answer.
+    """
+    half = SIDE // 2
+    total = np.zeros((half, half, 2), np.int32)
+    for turns in range(4):
+        seen = np.rot90(levels, turns)
+        total += np.rot90(ask(seen, layers), -turns)
+        total += np.rot90(ask(seen[:, ::-1], layers)[:, ::-1], -turns)
+    return ((total + 4) // 8).astype(np.uint8)
+
+
+def ask(levels: Levels, layers: Sequence[Layer]) -> Levels:
+    """Return what the network says of one picture as it lies.
 
     Notes
     -----
@@ -66,14 +79,12 @@ def answer(levels: Levels, layers: Sequence[Layer]) -> Levels:
     .. [1] O. Ronneberger, P. Fischer, T. Brox, "U-Net: Convolutional Networks for Biomedical Image
        Segmentation", MICCAI 2015.
     """
-    weights = iter(layers)
+    following = iter(layers)
 
     def convolve(*maps: Maps, stride: int = 1) -> Maps:
         x = maps[0] if len(maps) == 1 else np.concatenate(maps, axis=-1)
-        taken = _windows(x, stride)
-        sums = _apply(taken, next(weights))
-        height, width = x.shape[0] // stride, x.shape[1] // stride
-        return np.clip(sums, 0, MOST).astype(np.float32).reshape(height, width, -1)
+        levels_out = _convolve(x, next(following), stride)
+        return np.clip(levels_out, 0, MOST).astype(np.float32)
 
     fine = convolve(convolve(levels.astype(np.float32) - CLEAR, stride=2))
     middle = convolve(convolve(fine, stride=2))
@@ -82,9 +93,9 @@ def answer(levels: Levels, layers: Sequence[Layer]) -> Levels:
     joined = convolve(_double(whole), coarse)
     joined = convolve(_double(joined), middle)
     joined = convolve(_double(joined), fine)
-    odds = _apply(joined.reshape(-1, joined.shape[-1]), next(weights))
-    half = SIDE // 2
-    return np.clip(odds + EVEN, 0, 255).astype(np.uint8).reshape(half, half, -1)
+    last = next(following)
+    odds = _scale(joined @ last.weights.astype(np.float32), last)
+    return np.clip(odds + EVEN, 0, 255).astype(np.uint8)
 
 
 @cache
@@ -108,8 +119,8 @@ def save(path: Path, layers: Sequence[Layer]) -> None:
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
-def _windows(x: Maps, stride: int) -> Maps:
-    """Return the 3 x 3 neighbourhoods, one a row; beyond the border lies the background.
+def _convolve(x: Maps, layer: Layer, stride: int) -> NDArray[np.int64]:
+    """Sum over 3 x 3 neighbourhoods, tap by tap; beyond the border lies the background.
 
     With a stride of 2 the border is added below and right alone, as Keras pads even sides.
     """
@@ -117,20 +128,17 @@ def _windows(x: Maps, stride: int) -> Maps:
     padded = np.zeros((height + 2, width + 2, n_maps), np.float32)
     first = 0 if stride == 2 else 1
     padded[first : first + height, first : first + width] = x
-    rows, columns = height // stride, width // stride
-    down, across, deep = padded.strides
-    seen = np.lib.stride_tricks.as_strided(
-        padded,
-        (rows, columns, 3, 3, n_maps),
-        (down * stride, across * stride, down, across, deep),
-        writeable=False,
-    )
-    return seen.reshape(rows * columns, 9 * n_maps)
+    taps = layer.weights.reshape(3, 3, n_maps, -1).astype(np.float32)
+    sums = np.zeros((height // stride, width // stride, taps.shape[-1]), np.float32)
+    for down in range(3):
+        for across in range(3):
+            seen = padded[down : down + height : stride, across : across + width : stride]
+            sums += seen @ taps[down, across]
+    return _scale(sums, layer)
 
 
-def _apply(taken: Maps, layer: Layer) -> NDArray[np.int64]:
-    sums = (taken @ layer.weights.astype(np.float32)).astype(np.int64)
-    return (sums * layer.scales + layer.biases + (1 << (SHIFT - 1))) >> SHIFT
+def _scale(sums: Maps, layer: Layer) -> NDArray[np.int64]:
+    return (sums.astype(np.int64) * layer.scales + layer.biases + (1 << (SHIFT - 1))) >> SHIFT
 
 
 def _double(x: Maps) -> Maps:

@@ -21,6 +21,7 @@ WORKING_SIDE = SIDE  # px; a nucleus is then 20..60 px across in most collection
 BRIGHT_SHARES = (0.82, 0.98)  # the background's place among the brightnesses
 CENTRE_SPREAD = 0.17  # of the side: how far from the middle a cell may be
 TRIM = 0.3  # of the radius of the circle inside a cell: what is narrower is none of it
+SPECK = 50  # a part of the nucleus that is so many times smaller than the largest is no lobe
 MIN_NUCLEUS_SHARE = 0.001  # of the picture's area
 MIN_NUCLEUS_OD = 0.15  # in green, on average: clear glass and noise hold no cell
 
@@ -45,7 +46,7 @@ def outline(rgb: Pixels) -> tuple[Mask, Mask, list[int]]:
     odds = cv2.resize(answer, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR_EXACT)[place]
     nucleus = odds[..., 1] > EVEN
     cell = _central(_trim((odds[..., 0] > EVEN) | nucleus))
-    nucleus &= cell
+    nucleus = _drop_specks(nucleus & cell)
     absorbed = int((levels[place][nucleus, 1].astype(np.int32) - CLEAR).sum())
     n_pixels = max(int(nucleus.sum()), 1)
     if (
@@ -133,6 +134,15 @@ def _trim(found: Mask) -> Mask:
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     trimmed: Mask = cv2.morphologyEx(pixels, cv2.MORPH_OPEN, kernel)[1:-1, 1:-1] > 0
     return trimmed
+
+
+def _drop_specks(nucleus: Mask) -> Mask:
+    """Return the nucleus without parts that are too small for a lobe."""
+    parts, boxes = cv2.connectedComponentsWithStats(nucleus.astype(np.uint8), connectivity=8)[1:3]
+    areas = boxes[1:, cv2.CC_STAT_AREA]
+    lobes = 1 + np.flatnonzero(SPECK * areas >= areas.max(initial=0))
+    kept: Mask = np.isin(parts, lobes)
+    return kept
 
 
 def _central(found: Mask) -> Mask:

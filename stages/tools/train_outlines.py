@@ -197,7 +197,7 @@ def main() -> None:
     layers = quantise(fold(network), peaks)
     outline_network.save(outline_network.WEIGHTS, layers)
     true = truth[:n_held] > 127
-    ours = np.stack([outline_network.answer(one, layers) for one in levels[:n_held]])
+    ours = np.stack([outline_network.ask(one, layers) for one in levels[:n_held]])
     floats = network.predict(levels[:n_held].astype(np.float32), verbose=0)
     for name, found in (("floats", floats > 0.5), ("whole numbers", ours > outline_network.EVEN)):
         cell, nucleus = dice(found, true).mean(axis=0)

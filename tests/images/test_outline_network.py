@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.images import outline_network
-from stages.images.outline_network import MOST, SHIFT, Layer
+from stages.images.outline_network import MOST, SHIFT, SIDE, Layer
 
 
 def layer(rng, n_taps, n_inputs, n_outputs):
@@ -41,8 +41,7 @@ def test_a_layer_is_a_convolution_in_whole_numbers(stride):
     rng = np.random.default_rng(stride)
     x = rng.integers(0, MOST + 1, (6, 8, 5))
     one = layer(rng, 9, 5, 4)
-    seen = outline_network._windows(x.astype(np.float32), stride)
-    found = outline_network._apply(seen, one).reshape(6 // stride, 8 // stride, 4)
+    found = outline_network._convolve(x.astype(np.float32), one, stride)
     assert (found == convolve_slowly(x, one, stride)).all()
 
 
@@ -56,11 +55,22 @@ def test_the_order_of_adding_changes_no_bit(seed):
     assert len(widest.weights) * 127 * MOST < 2**24
     taken = rng.choice([0, MOST], (20, len(widest.weights))).astype(np.float32)
     order = rng.permutation(len(widest.weights))
-    turned = Layer(widest.weights[order], widest.scales, widest.biases)
-    found = outline_network._apply(taken, widest)
-    assert (found == outline_network._apply(taken[:, order], turned)).all()
-    exact = taken.astype(np.int64) @ widest.weights.astype(np.int64)
-    assert (found == (exact * widest.scales + widest.biases + 2 ** (SHIFT - 1)) >> SHIFT).all()
+    weights = widest.weights.astype(np.float32)
+    sums = taken @ weights
+    assert (sums == taken[:, order] @ weights[order]).all()
+    assert (sums == taken.astype(np.int64) @ widest.weights.astype(np.int64)).all()
+
+
+def test_a_turned_picture_gets_the_turned_answer():
+    """Turned and mirrored in all eight ways, bit for bit."""
+    levels = np.random.default_rng(0).integers(0, MOST + 1, (SIDE, SIDE, 3)).astype(np.uint8)
+    layers = outline_network.load()
+    plain = outline_network.answer(levels, layers)
+    assert (plain != plain[::-1]).any()
+    for turns in range(4):
+        for flip in (1, -1):
+            turned = outline_network.answer(np.rot90(levels, turns)[:, ::flip], layers)
+            assert np.array_equal(turned, np.rot90(plain, turns)[:, ::flip])
 
 
 def test_layers_come_back_from_their_file(tmp_path):

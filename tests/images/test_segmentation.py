@@ -52,6 +52,14 @@ def test_the_central_part_is_chosen_and_its_holes_are_filled():
     assert not segmentation._central(np.zeros((9, 9), bool)).any()
 
 
+def test_a_speck_is_no_lobe():
+    """A part of a fiftieth of the largest stays, and a smaller one goes."""
+    large, lobe, speck = (np.zeros((60, 60), bool) for _ in range(3))
+    large[5:25, 5:35], lobe[40:43, 5:9], speck[50:52, 30:35] = True, True, True  # 600, 12 and 10
+    assert np.array_equal(segmentation._drop_specks(large | lobe | speck), large | lobe)
+    assert not segmentation._drop_specks(np.zeros((9, 9), bool)).any()
+
+
 def test_nothing_dark_gives_empty_masks():
     """Faint noise is no nucleus: the masks are empty and the background is still known."""
     rng = np.random.default_rng(0)

@@ -50,7 +50,7 @@ def test_whole_numbers_answer_as_the_floats_they_came_from(drawn):
     layers = train_outlines.quantise(
         train_outlines.fold(network), train_outlines.find_peaks(network, levels)
     )
-    answers = np.stack([outline_network.answer(one, layers) for one in levels])
+    answers = np.stack([outline_network.ask(one, layers) for one in levels])
     shares = network.predict(levels.astype(np.float32), verbose=0).astype(np.float64)
     odds = np.log(shares / (1 - shares))
     wanted = np.clip(train_outlines.LOGIT_UNIT * odds + EVEN, 0, 255)
