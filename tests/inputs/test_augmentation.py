@@ -25,7 +25,7 @@ rules = st.builds(
     shift=st.sampled_from([0.0, 0.05, 0.3]), shear=st.sampled_from([0.0, 1.0, 45.0]),
     zoom=st.sampled_from([0.0, 0.35, 0.7]), brightness=st.sampled_from([None, [0.1, 3.0]]),
     stain=st.sampled_from([0.0, 1.0, 2.0]), haze=st.sampled_from([0.0, 1.0]),
-    clip=st.sampled_from([0.0, 1.0]),
+    gamma=st.sampled_from([0.0, 0.25, 1.0]), clip=st.sampled_from([0.0, 1.0]),
     colour=st.sampled_from([0.0, 0.5, 1.0]),
     grey=st.sampled_from([0.0, 0.5]), blur=st.sampled_from([0.0, 1.0]),
     noise=st.sampled_from([0.0, 1.0]), jpeg=st.sampled_from([0.0, 1.0]),
@@ -76,7 +76,7 @@ def test_the_shipped_recipe_augments_as_strongly():
     """Ours all see the same kind of views, whether fresh ones or stored ones."""
     models = settings.read_yaml(ROOT / "params.yaml")["models"]
     for name in ("lite0_finetuned", "lite0_finetuned_gpu", "lite0_head"):
-        wide = STRONG.model_copy(update={"stain": 1.6, "haze": 0.3, "clip": 0.3})
+        wide = STRONG.model_copy(update={"stain": 1.6, "gamma": 0.25, "haze": 0.3, "clip": 0.3})
         assert Augmentation(**models[name]["augment"]) == wide
 
 
@@ -144,6 +144,7 @@ def test_shear_is_in_degrees_and_zoom_in_the_logarithm():
         ("shear", 10.0),
         ("brightness", [0.5, 0.6]),
         ("stain", 2.0),
+        ("gamma", 1.0),
         ("hide", 1.0),
         ("zoom", 0.7),
         ("haze", 1.0),
@@ -298,6 +299,28 @@ def test_stain_changes_the_cell_not_the_background():
     assert np.percentile(corners, 5) > 180
     assert nuclei.std() > 15
     assert (nuclei < corners).all()
+
+
+def test_gamma_bends_density_and_leaves_the_background():
+    """The oracle: a straight line between logarithms of density, in each channel, through .8."""
+    ramp = np.repeat(np.arange(1, 257, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)[:15]
+    before = -np.log((ramp[..., 0].ravel() + 2.0) / 242)
+    dense = before > 0.05
+    powers = []
+    for seed in range(200):
+        after = changed(Augmentation(gamma=0.25), seed, ramp).reshape(-1, 3)
+        assert (after[before <= 0] == 240).all()
+        for channel in (after[dense].astype(float) + 2.0).T:
+            seen = (channel > 12) & (channel < 230)
+            ratios = np.log(-np.log(channel[seen] / 242) / 0.8)
+            line = np.log(before[dense][seen] / 0.8)
+            power = (ratios * line).sum() / (line**2).sum()
+            assert np.abs(ratios - power * line).max() < 0.1
+            powers.append(power)
+    per_view = np.log(powers).reshape(-1, 3)
+    assert per_view.mean(axis=1).std() == pytest.approx(0.25 * np.sqrt(1 + 1 / 3), rel=0.15)
+    assert per_view.std(axis=1, ddof=1).mean() == pytest.approx(0.25 * 0.886, rel=0.15)
+    assert (np.diff(after.astype(int), axis=0) >= 0).all()  # never a lighter place made darker
 
 
 @pytest.mark.parametrize("stain", [0.0, 1.0])

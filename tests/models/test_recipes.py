@@ -280,10 +280,11 @@ def test_a_classifier_behind_a_network_needs_a_layer_to_look_at():
         ("stain", 2.1, r"augment.stain: .*less than or equal to 2"),
         ("flips", 1, r"augment.flips: .*boolean"),
         *((name, 1.1, rf"augment.{name}: .*less than or equal to 1")
-          for name in ("haze", "clip", "colour", "grey", "blur", "noise", "jpeg", "hide")),
+          for name in ("gamma", "haze", "clip", "colour", "grey", "blur", "noise", "jpeg", "hide")),
         *((name, -0.1, rf"augment.{name}: .*greater than or equal to 0")
           for name in (
-              "shift", "stain", "haze", "clip", "colour", "grey", "blur", "noise", "jpeg", "hide",
+              "shift", "stain", "gamma", "haze", "clip", "colour", "grey", "blur", "noise", "jpeg",
+              "hide",
           )),
     ],
 )  # fmt: skip
