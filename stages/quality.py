@@ -25,7 +25,6 @@ from stages.images import (
 log = logging.getLogger(__name__)
 
 N_EXAMPLES = 24
-JUDGED_HERE = ["at_border", "broken"]  # flags that no column tells
 
 
 def main(hospital: str) -> None:
@@ -41,9 +40,9 @@ def main(hospital: str) -> None:
         tile = row.pop("tile")
         tiles += [tile] if tile is not None else []
         rows.append(row)
-    measures = pd.DataFrame(rows, columns=[*QUALITY.schema.names[:-1], *JUDGED_HERE])
+    measures = pd.DataFrame(rows, columns=[*QUALITY.schema.names[:-1], *outliers.OF_PICTURE])
     measures["flags"] = outliers.flag(measures, rule.outlier_z)
-    quality = measures.drop(columns=JUDGED_HERE).astype({"nucleus_lobes": "Int32"})
+    quality = measures.drop(columns=list(outliers.OF_PICTURE)).astype({"nucleus_lobes": "Int32"})
     QUALITY.write(quality, hospital)
     metrics = outliers.summarise(quality)
     write_metrics("quality", metrics, hospital)
@@ -72,6 +71,7 @@ def measure_picture(picture: Mapping[str, Any]) -> dict[str, Any]:
         "cell_mask": found.packed,
         "broken": lost_parts.has_break(rgb),
         "at_border": cell_masks.touches_border(found.cell),
+        "unsure_outline": found.is_unsure,
         "histogram": colour.histogram(rgb),
         "tile": shown,
     }

@@ -331,7 +331,9 @@ QUALITY = Table(
                 "the cell, a bit for each pixel, rows first, longer side 160 px; null: none",
             ),
             _required(
-                "flags", pa.list_(pa.string()), "no_cell, at_border, broken, <measure>_outlier"
+                "flags",
+                pa.list_(pa.string()),
+                "no_cell, at_border, unsure_outline, broken, <measure>_outlier",
             ),
         ]
     ),

@@ -13,7 +13,8 @@ SUMMARISED = (
     "mean_r", "mean_g", "mean_b", "saturation", "clipped", "white_r", "white_g", "white_b",
     "sharpness", "cell_radius", "nucleus_radius", "nucleus_share", "nucleus_od",
 )  # fmt: skip
-FLAGS = ("no_cell", "at_border", "broken", *(f"{name}_outlier" for name in JUDGED))
+OF_PICTURE = ("at_border", "unsure_outline", "broken")  # what the pictures themselves tell
+FLAGS = ("no_cell", *OF_PICTURE, *(f"{name}_outlier" for name in JUDGED))
 QUANTILES = {"p5": 0.05, "p50": 0.5, "p95": 0.95}
 SHARPNESS_STEP, SHARPNESS_END = 0.5, 20.0  # grey levels / px; the last bin is open
 
@@ -50,7 +51,7 @@ def flag(measures: pd.DataFrame, limit: float) -> list[list[str]]:
     Parameters
     ----------
     measures : pandas.DataFrame, shape (n_images, n_columns)
-        Pictures of one hospital: the columns of ``tables.QUALITY``, ``at_border`` and ``broken``.
+        Pictures of one hospital: the columns of ``tables.QUALITY`` and those of `OF_PICTURE`.
     limit : float
         Robust z above which a measure is flagged, in both directions.
 
@@ -61,7 +62,7 @@ def flag(measures: pd.DataFrame, limit: float) -> list[list[str]]:
     """
     judged = measures[["saturation", "sharpness", "cell_radius"]].astype("float64")
     judged["brightness"] = measures[["mean_r", "mean_g", "mean_b"]].mean(axis=1)
-    marks = {"no_cell": ~measures["has_cell"], **measures[["at_border", "broken"]]}
+    marks = {"no_cell": ~measures["has_cell"], **measures[list(OF_PICTURE)]}
     for name in JUDGED:
         marks[f"{name}_outlier"] = robust_z(judged[name]).abs() > limit
     table = np.stack([marks[name].to_numpy(dtype=bool) for name in FLAGS], axis=1)

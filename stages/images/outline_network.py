@@ -21,6 +21,7 @@ OD_UNIT = 42  # levels of one optical density in what it looks at
 CLEAR = 8  # level of the background
 MOST = 127  # the highest level, also of what lies between two layers
 EVEN = 128  # in the answer: as likely inside as outside
+ODDS_UNIT = 16  # levels of the answer for one in the logarithm of the odds
 SHIFT = 24  # fractions of a level while sums are scaled
 
 
@@ -53,8 +54,8 @@ def answer(levels: Levels, layers: Sequence[Layer]) -> Levels:
     Returns
     -------
     numpy.ndarray of uint8, shape (SIDE / 2, SIDE / 2, 2)
-        Cell and nucleus: 16 (logarithm of the odds) + `EVEN`, the mean of the eight ways to turn
-        and mirror the picture, rounded. So a turned picture gets the turned answer.
+        Cell and nucleus: `ODDS_UNIT` (logarithm of the odds) + `EVEN`, the mean of the eight ways
+        to turn and mirror the picture, rounded. So a turned picture gets the turned answer.
     """
     half = SIDE // 2
     total = np.zeros((half, half, 2), np.int32)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stages.images import outline_network
 from stages.images.optical_density import optical_density
-from stages.images.outline_network import CLEAR, EVEN, MOST, OD_UNIT, SIDE
+from stages.images.outline_network import CLEAR, EVEN, MOST, OD_UNIT, ODDS_UNIT, SIDE
 
 Mask = NDArray[np.bool_]
 Pixels = NDArray[np.uint8]
@@ -17,16 +17,20 @@ Place = tuple[slice, slice]
 
 WORKING_SIDE = SIDE  # px; a nucleus is then 20..60 px across in most collections
 
+# Of an answer's 256 levels: how likely a pixel is inside, in thousandths.
+LIKELY = np.rint(1000 / (1 + np.exp((EVEN - np.arange(256)) / ODDS_UNIT))).astype(np.int64)
+
 # Of the project's first experiments, on contact sheets of seven hospitals:
 BRIGHT_SHARES = (0.82, 0.98)  # the background's place among the brightnesses
 CENTRE_SPREAD = 0.17  # of the side: how far from the middle a cell may be
 TRIM = 0.3  # of the radius of the circle inside a cell: what is narrower is none of it
 SPECK = 50  # a part of the nucleus that is so many times smaller than the largest is no lobe
+AROUND = 0.3  # of the cell's radius: how far outside of it the network's doubt counts
 MIN_NUCLEUS_SHARE = 0.001  # of the picture's area
 MIN_NUCLEUS_OD = 0.15  # in green, on average: clear glass and noise hold no cell
 
 
-def outline(rgb: Pixels) -> tuple[Mask, Mask, list[int]]:
+def outline(rgb: Pixels) -> tuple[Mask, Mask, list[int], float]:
     """Find the central white cell.
 
     Parameters
@@ -40,10 +44,13 @@ def outline(rgb: Pixels) -> tuple[Mask, Mask, list[int]]:
         seen.
     white : list of int
         Background, red, green, blue, 0..255.
+    certainty : float
+        Of the cell's outline, 0..1, see `judge`; 0 where no cell is seen.
     """
     levels, place, white = look(rgb)
     answer = outline_network.answer(levels, outline_network.load())
-    odds = cv2.resize(answer, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR_EXACT)[place]
+    large = cv2.resize(answer, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR_EXACT)
+    odds = large.astype(np.uint8, copy=False)[place]
     nucleus = odds[..., 1] > EVEN
     cell = _central(_trim((odds[..., 0] > EVEN) | nucleus))
     nucleus = _drop_specks(nucleus & cell)
@@ -54,8 +61,33 @@ def outline(rgb: Pixels) -> tuple[Mask, Mask, list[int]]:
         or absorbed < MIN_NUCLEUS_OD * OD_UNIT * n_pixels
     ):
         nothing = np.zeros(nucleus.shape, dtype=bool)
-        return nothing, nothing, white
-    return cell, nucleus, white
+        return nothing, nothing, white, 0.0
+    return cell, nucleus, white, judge(odds[..., 0], cell)
+
+
+def judge(odds: Pixels, cell: Mask) -> float:
+    """Tell without a published mask how well a cell is outlined.
+
+    Parameters
+    ----------
+    odds : numpy.ndarray of uint8, shape (rows, columns)
+        The network's answer for the cell.
+    cell : numpy.ndarray of bool, same shape
+        What was made of it; not empty.
+
+    Returns
+    -------
+    float
+        0..1: the Dice that the network's own probabilities expect, in the cell and close around it,
+        times area / area of the convex hull. What a network takes for a cell among touching red
+        cells, it is sure of; there the hull tells.
+    """
+    size = 2 * int(AROUND * math.sqrt(int(cell.sum()) / math.pi)) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    near = cv2.dilate(cell.astype(np.uint8), kernel) > 0
+    area, likely = int(cell.sum()), LIKELY[odds]
+    expected = 2 * int(likely[cell].sum()) / (1000 * area + int(likely[near].sum()))
+    return expected * area / int(fill_hull(cell).sum())
 
 
 def look(rgb: Pixels) -> tuple[Pixels, Place, list[int]]:

@@ -299,8 +299,9 @@ def _bend(rule: Augmentation, rng: np.random.Generator) -> NDArray[np.float32]:
     """Draw the density of each grey level and channel, shape (1, 256, 3); paper white stays."""
     own = rng.spawn(1)[0]
     power = np.exp(own.normal(0.0, rule.gamma, size=3) + own.normal(0.0, rule.gamma))
-    share = np.maximum(DENSITY, 0)[:, None] / GAMMA_PIVOT
-    return (GAMMA_PIVOT * share**power)[None].astype(np.float32)
+    share: NDArray[np.float64] = np.maximum(DENSITY, 0)[:, None] / GAMMA_PIVOT
+    bent: NDArray[np.float64] = GAMMA_PIVOT * share**power
+    return bent[None].astype(np.float32)
 
 
 def _draw_exposure(

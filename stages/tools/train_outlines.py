@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stages.core import backend, parallel
 from stages.core.errors import run_stage
 from stages.images import outline_network, segmentation
-from stages.images.outline_network import CLEAR, MOST, SHIFT, SIDE, Layer
+from stages.images.outline_network import CLEAR, MOST, ODDS_UNIT, SHIFT, SIDE, Layer
 from stages.simulation.looks import draw_smears
 
 N_LOOKS, N_PICTURES = 320, 16  # hospitals that never were, and pictures of each
@@ -23,7 +23,6 @@ N_HELD = 20  # hospitals held back, to see what was learnt
 CHANNELS = (16, 24, 40, 64)  # of the network's four scales
 BATCH, EPOCHS, LEARNING_RATE = 32, 12, 3e-3
 INPUT_UNIT = 32.0  # levels that are 1 for the network while it learns
-LOGIT_UNIT = 16.0  # levels of the answer for one logarithm of the odds
 # What is done to the levels of a picture, anew in each epoch:
 CHANNEL_GAIN, COMMON_GAIN, MIXING = 0.35, (-0.7, 0.4), 0.1
 BLOTCHES, BLOTCH_SIDES = 0.18, (4, 14)  # of density, over the picture
@@ -147,7 +146,7 @@ def quantise(folded: list[Arrays], peaks: list[float]) -> list[Layer]:
     peaks : list of float
         The largest output of each layer but the last, which becomes level 127.
     """
-    units = [peak / MOST for peak in peaks] + [1 / LOGIT_UNIT]
+    units = [peak / MOST for peak in peaks] + [1 / ODDS_UNIT]
     layers = []
     for number, (kernel, bias) in enumerate(folded):
         before = FROM.get(number, (number - 1,))

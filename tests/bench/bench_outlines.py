@@ -1,4 +1,4 @@
-"""Print how well cells are outlined where masks are published.
+"""Print how well cells are outlined where masks are published, and how well doubt is told.
 
 ``python -m tests.bench.bench_outlines``: Dice of cell and nucleus, and the share of cells below .8,
 on ../shared/data. Nothing has learnt from these masks. A basophil's mask at raabin_krd names no
@@ -37,6 +37,7 @@ def measure(job: tuple[str, Path, Path]) -> dict[str, object]:
     return {
         "hospital": hospital,
         "cell": dice(found.cell, cell) if cell.shape == found.cell.shape else np.nan,
+        "unsure": found.is_unsure,
         "nucleus": dice(found.nucleus, nucleus) if nucleus.any() else np.nan,
     }
 
@@ -52,7 +53,11 @@ def main() -> None:
     for hospital, own in rows.groupby("hospital"):
         sys.stdout.write(
             f"{hospital}: {len(own)} pictures; cell Dice {own['cell'].mean():.3f}, "
-            f"{(own['cell'] < 0.8).mean():.1%} below .8; nucleus {own['nucleus'].mean():.3f}\n"
+            f"{(own['cell'] < 0.8).mean():.1%} below .8; nucleus {own['nucleus'].mean():.3f}; "
+            f"{own['unsure'].mean():.1%} flagged as unsure, cell Dice of these "
+            f"{own['cell'][own['unsure']].mean():.3f}, of the others "
+            f"{own['cell'][~own['unsure']].mean():.3f}, "
+            f"{(own['cell'][~own['unsure']] < 0.8).mean():.1%} below .8\n"
         )
 
 

@@ -55,22 +55,25 @@ def test_flags_of_planted_outliers():
     table["sharpness"] = rng.normal(4, 0.3, n)
     table["cell_radius"] = rng.normal(50, 3, n)
     table["has_cell"], table["at_border"], table["broken"] = True, False, False
+    table["unsure_outline"] = False
     table.loc[1, ["mean_r", "mean_g", "mean_b"]] = 5.0
     table.loc[2, "sharpness"] = 0.1
     table.loc[3, "cell_radius"] = 4.0
     table.loc[4, "at_border"] = True
     table.loc[6, "broken"] = True
+    table.loc[7, "unsure_outline"] = True
     table.loc[5, ["has_cell", "cell_radius"]] = [False, np.nan]
     flags = outliers.flag(table, 5.0)
-    assert flags[1:7] == [
+    assert flags[1:8] == [
         ["brightness_outlier"],
         ["sharpness_outlier"],
         ["cell_radius_outlier"],
         ["at_border"],
         ["no_cell"],
         ["broken"],
+        ["unsure_outline"],
     ]
-    assert not any(flags[7:])
+    assert not any(flags[8:])
     assert sum(map(len, outliers.flag(table, 1.0))) > 30
 
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stages.images import segmentation
 from stages.images.outline_network import CLEAR, OD_UNIT, SIDE
@@ -64,8 +66,40 @@ def test_nothing_dark_gives_empty_masks():
     """Faint noise is no nucleus: the masks are empty and the background is still known."""
     rng = np.random.default_rng(0)
     rgb = rng.integers(218, 224, (90, 70, 3), dtype=np.uint8)
-    cell, nucleus, white = segmentation.outline(rgb)
+    cell, nucleus, white, certainty = segmentation.outline(rgb)
     assert cell.shape == nucleus.shape == segmentation.working_shape(90, 70) == (160, 124)
     assert not cell.any()
     assert not nucleus.any()
     assert white == pytest.approx([221] * 3, abs=3)
+    assert certainty == 0
+
+
+def test_certainty_falls_with_doubt_and_with_what_juts_out():
+    """A disc of which the network is sure: 1. Doubt, near it alone, and arms: by known shares."""
+    y, x = np.mgrid[:400, :400]
+    away = np.hypot(y - 200, x - 200)
+    disc = away <= 80
+
+    def judge(odds, cell=disc):
+        return segmentation.judge(np.array(odds, np.uint8), cell)
+
+    sure = judge(np.where(disc, 255, 0))
+    assert sure > 0.98  # the hull of pixels is a little larger than they are
+    doubted = np.where(disc, 128, 0)  # as likely outside: 2 * .5 / (1 + .5)
+    assert judge(doubted) == pytest.approx(2 / 3 * sure, rel=0.01)
+    wider = np.where(away <= 96, 255, 0)  # 1.44 times the area
+    assert judge(wider) == pytest.approx(2 / 2.44 * sure, rel=0.01)
+    assert judge(np.where(away > 110, 255, np.where(disc, 255, 0))) == sure
+    cross = disc & ((np.abs(x - 200) <= 20) | (np.abs(y - 200) <= 20))
+    share = cross.sum() / segmentation.fill_hull(cross).sum()
+    assert share < 0.75
+    assert judge(np.where(cross, 255, 0), cross) == pytest.approx(share, rel=0.01)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_certainty_is_a_share(seed):
+    rng = np.random.default_rng(seed)
+    odds = rng.integers(0, 256, (30, 40), dtype=np.uint8)
+    cell = rng.random((30, 40)) < rng.uniform(0.01, 1)
+    cell[15, 20] = True
+    assert 0 <= segmentation.judge(odds, cell) <= 1

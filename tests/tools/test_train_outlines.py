@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.images import outline_network
-from stages.images.outline_network import CLEAR, EVEN, MOST, SIDE
+from stages.images.outline_network import CLEAR, EVEN, MOST, ODDS_UNIT, SIDE
 from stages.tools import train_outlines
 
 
@@ -53,7 +53,7 @@ def test_whole_numbers_answer_as_the_floats_they_came_from(drawn):
     answers = np.stack([outline_network.ask(one, layers) for one in levels])
     shares = network.predict(levels.astype(np.float32), verbose=0).astype(np.float64)
     odds = np.log(shares / (1 - shares))
-    wanted = np.clip(train_outlines.LOGIT_UNIT * odds + EVEN, 0, 255)
+    wanted = np.clip(ODDS_UNIT * odds + EVEN, 0, 255)
     assert np.corrcoef(wanted.ravel(), answers.ravel())[0, 1] > 0.995
     assert np.abs(wanted - answers).mean() < 3
 
