@@ -71,7 +71,7 @@ def measure_picture(picture: Mapping[str, Any]) -> dict[str, Any]:
         "cell_mask": found.packed,
         "broken": lost_parts.has_break(rgb),
         "at_border": cell_masks.touches_border(found.cell),
-        "unsure_outline": found.is_unsure,
+        cell_masks.UNSURE: found.is_unsure,
         "histogram": colour.histogram(rgb),
         "tile": shown,
     }

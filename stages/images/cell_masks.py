@@ -20,6 +20,7 @@ from stages.images.segmentation import (
 
 # Of certainty: of 28 outlines below it at raabin_krd 17 have a Dice below .8 (bench_outlines).
 SURE = 0.87
+UNSURE = "unsure_outline"  # the flag
 MIN_LOBE_SHARE = 0.05  # of the nucleus' area; smaller parts are granules
 
 

@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stages.images.cell_masks import UNSURE
+
 SCALED_MAD = 0.6745  # the MAD of a normal distribution, in standard deviations
 JUDGED = ("brightness", "saturation", "sharpness", "cell_radius")
 SUMMARISED = (
     "mean_r", "mean_g", "mean_b", "saturation", "clipped", "white_r", "white_g", "white_b",
     "sharpness", "cell_radius", "nucleus_radius", "nucleus_share", "nucleus_od",
 )  # fmt: skip
-OF_PICTURE = ("at_border", "unsure_outline", "broken")  # what the pictures themselves tell
+OF_PICTURE = ("at_border", UNSURE, "broken")  # what the pictures themselves tell
 FLAGS = ("no_cell", *OF_PICTURE, *(f"{name}_outlier" for name in JUDGED))
 QUANTILES = {"p5": 0.05, "p50": 0.5, "p95": 0.95}
 SHARPNESS_STEP, SHARPNESS_END = 0.5, 20.0  # grey levels / px; the last bin is open

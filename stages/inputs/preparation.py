@@ -64,9 +64,10 @@ def geometries(quality: pd.DataFrame, rule: InputsParams) -> dict[str, Geometry]
     -------
     dict of str to Geometry
         By image_id. With ``scale: hospital`` the radius is the median over the hospital's
-        pictures in which a cell was found; with ``scale: image`` it is the picture's own. Where no
-        cell was found, and with ``hide: cell``, whose crop must not tell the size of the cell:
-        the hospital's radius. Where no cell was found the centre is the middle of the picture.
+        pictures whose outline is sure, or over all in which a cell was found where none is sure;
+        with ``scale: image`` it is the picture's own. Where no cell was found, and with
+        ``hide: cell``, whose crop must not tell the size of the cell: the hospital's radius. Where
+        no cell was found the centre is the middle of the picture.
 
     Notes
     -----
@@ -74,7 +75,11 @@ def geometries(quality: pd.DataFrame, rule: InputsParams) -> dict[str, Geometry]
     and stands for the microns per pixel that few collections publish. Of the crops compared in
     the project's first experiments, the hospital's scale transferred best.
     """
-    medians = quality[quality["has_cell"]].groupby("hospital")["cell_radius"].median()
+    cells = quality[quality["has_cell"]]
+    is_sure = ~cells["flags"].map(lambda flags: cell_masks.UNSURE in flags).astype(bool)
+    medians = cells.groupby("hospital")["cell_radius"].median()
+    # An outline that runs out into red cells is too large, and where many do, so is the scale.
+    medians.update(cells[is_sure].groupby("hospital")["cell_radius"].median())
     found: dict[str, Geometry] = {}
     for row in quality.itertuples():
         usual = float(medians[row.hospital]) if row.hospital in medians.index else None

@@ -45,6 +45,7 @@ def quality(**columns):
     frame = {
         "image_id": [f"h/{i}" for i in range(n)],
         "cell_mask": [None] * n,
+        "flags": [[]] * n,
         "hospital": ["h"] * n,
         "white_r": [230.0] * n,
         "white_g": [220.0] * n,
@@ -68,6 +69,20 @@ def test_geometry_by_hospital_and_by_image():
     assert by_hospital["h/1"].centre == (20.0, 2.0)
     assert by_hospital["h/3"].centre is None
     assert by_hospital["h/0"].white == WHITE
+
+
+def test_unsure_outlines_do_not_set_the_scale():
+    """The median of the sure ones, hospital by hospital; of all where none is sure."""
+    table = quality(
+        has_cell=[True] * 4,
+        centre_x=[1.0] * 4,
+        centre_y=[1.0] * 4,
+        cell_radius=[40.0, 80.0, 90.0, 100.0],
+        flags=[[], ["at_border", "unsure_outline"], ["unsure_outline"], ["unsure_outline"]],
+    )
+    table["hospital"] = ["a", "a", "b", "b"]
+    found = preparation.geometries(table, rule())
+    assert [g.radius for g in found.values()] == [40.0, 40.0, 95.0, 95.0]
 
 
 def test_geometry_keeps_hospitals_apart():
