@@ -68,7 +68,7 @@ class Augmentation(Group):
     zoom: Annotated[float, Field(ge=0, le=0.7)] = 0.0
     brightness: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     stain: Annotated[float, Field(ge=0, le=2)] = 0.0
-    gamma: Share = 0.0
+    gamma: Annotated[float, Field(ge=0, le=1)] = 0.0
     haze: Share = 0.0
     colour: Share = 0.0
     clip: Share = 0.0
@@ -116,9 +116,7 @@ class Augmentation(Group):
 STAIN_MIXING = 0.08  # at stain 1: standard deviation of the 3 x 3 matrix around the identity
 CHANNEL_GAIN = 0.28  # at stain 1: exp N(0, )
 COMMON_GAIN = (-0.5, 0.4)  # at stain 1: exp U
-GAMMA_PIVOT = (
-    0.8  # density (natural logarithm) that gamma leaves as it is: pale nucleus, dense plasma
-)
+GAMMA_PIVOT = 0.8  # density (natural logarithm) that no power changes: a pale nucleus's
 HAZE = (0.1, 0.6)  # of the way from each grey level to the background's
 BLACK, CLIPPED_WHITE = (0.0, 70.0), (200.0, 255.0)  # levels that become 0 and 255
 TINT = (0.78, 1.06)
