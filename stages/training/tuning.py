@@ -1,10 +1,13 @@
 """A trained network that goes on learning: from a few images of a new hospital, and from old ones.
 
 Without images of the old hospitals a network forgets what it knew, and learns the few by heart.
+Of an ensemble the networks go on learning; its other members stay as they are.
 """
 
 import logging
+import time
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,10 +21,10 @@ from stages.core.tables import TRAINING
 from stages.inputs import reading
 from stages.inputs.reading import Examples
 from stages.models import rows, trained
-from stages.models.recipes import AnyRecipe, NetworkRecipe, Step
-from stages.models.trained import SingleModel
+from stages.models.recipes import AnyRecipe, EnsembleRecipe, NetworkRecipe, Step
+from stages.models.rows import Rows
+from stages.models.trained import CompositeModel, Model, SingleModel
 from stages.training import batches, fitting
-from stages.training.fitting import Training
 
 OLD = "Replay/"  # no hospital's name; before the image_ids of old images
 NO_NETWORK = "only a network is tuned; the model is {}"
@@ -31,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 def refuse(recipe: AnyRecipe) -> str | None:
     """Say why a model cannot be tuned, if so."""
+    if isinstance(recipe, EnsembleRecipe):
+        can = any(refuse(member) is None for member in recipe.members.values())
+        return None if can else NO_NETWORK.format("an ensemble without one")
     if not isinstance(recipe, NetworkRecipe):
         return NO_NETWORK.format(f"of kind {recipe.kind}")
     return NO_NETWORK.format("a classifier on top of one") if recipe.then else None
@@ -71,8 +77,8 @@ def tune_each(
     tested: Collection[str],
     rule: OnSiteParams,
     seed: int,
-) -> Iterator[tuple[int, SingleModel, pd.DataFrame]]:
-    """Tune the saved network on each of several draws of labelled images; ask each of the rest.
+) -> Iterator[tuple[int, Model, pd.DataFrame]]:
+    """Tune the saved model on each of several draws of labelled images; ask each of the rest.
 
     Parameters
     ----------
@@ -83,14 +89,14 @@ def tune_each(
     labelled : mapping of int to pandas.Series of str
         By number of labels a class: class by image_id.
     tested : collection of str
-        Image_ids that the tuned networks are asked about.
+        Image_ids that the tuned models are asked about.
     rule : OnSiteParams
     seed : int
 
     Yields
     ------
     number : int
-    tuned : SingleModel
+    tuned : SingleModel or CompositeModel
     answers : pandas.DataFrame, shape (n_tested, n_classes)
         Its probabilities by image_id.
 
@@ -120,30 +126,46 @@ def tune_each(
         for number, own in labelled.items()
     }
     model = trained.load(folder)
-    assert isinstance(model, SingleModel)
     old = known.set_index(OLD + known["image_id"])["label"]
     for number, own in labelled.items():
-        examples = learnt[number]
-        assert not isinstance(examples, dict)
-        found = _tune(model, examples, pd.concat([old, own]), rule, seed_for(seed, str(number)))
-        logger.info("adapt: %s, %d labels a class: %.0f s", hospital, number, sum(found.seconds))
-        assert isinstance(found.model, SingleModel)
-        yield number, found.model, trained.predict_images(found.model, judged)
+        begun = time.monotonic()
+        labels = pd.concat([old, own])
+        tuned = _tune(model, learnt[number], labels, rule, seed_for(seed, str(number)))
+        logger.info(
+            "adapt: %s, %d labels a class: %.0f s", hospital, number, time.monotonic() - begun
+        )
+        yield number, tuned, trained.predict_images(tuned, judged)
 
 
-def _tune(
+def _tune(model: Model, rows: Rows, labels: pd.Series, rule: OnSiteParams, seed: int) -> Model:
+    """Let the networks go on learning; what is given stays as it is."""
+    if isinstance(model, CompositeModel):
+        assert isinstance(rows, dict)
+        members = {
+            name: _tune_network(member, rows[name], labels, rule, seed_for(seed, name))
+            if refuse(member.recipe) is None
+            else member
+            for name, member in model.members.items()
+        }
+        return replace(model, members=members)
+    assert isinstance(rows, Examples)
+    return _tune_network(model, rows, labels, rule, seed)
+
+
+def _tune_network(
     model: SingleModel, examples: Examples, labels: pd.Series, rule: OnSiteParams, seed: int
-) -> Training:
-    """Let a network go on learning; the one that is given stays as it is."""
+) -> SingleModel:
     assert isinstance(model.recipe, NetworkRecipe)
     recipe = adjust(model.recipe, rule, len(examples.image_ids))
     start = trained.collect(model.network)
     task = fitting.Task(model.classes, model.inputs, seed, start=start)
     nothing = Examples([], examples.x[:0], examples.margin)
     try:
-        return fitting.fit(recipe, examples, nothing, labels, task)
+        found = fitting.fit(recipe, examples, nothing, labels, task).model
     except ModelError as error:
         raise ModelError(f"on_site of params.yaml, tuning: {error}") from None
+    assert isinstance(found, SingleModel)
+    return found
 
 
 def adjust(recipe: NetworkRecipe, rule: OnSiteParams, n_rows: int) -> NetworkRecipe:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -19,8 +20,8 @@ from stages.core.errors import ModelError, TableError
 from stages.core.params import InputsParams
 from stages.core.tables import ADAPTED, IMAGES, PREDICTIONS, QUALITY, SPLIT, TRAINING
 from stages.inputs import reading
-from stages.models import networks, trained
-from stages.models.recipes import ClassifierRecipe, NetworkRecipe, Step
+from stages.models import classifiers, networks, rows, trained
+from stages.models.recipes import ClassifierRecipe, EnsembleRecipe, NetworkRecipe, Step
 from stages.splits import few_labels
 from stages.training import batches, tuning
 from tests.made import small_backbone
@@ -317,6 +318,38 @@ def test_a_model_that_is_no_network_is_calibrated_alone(project):
     adapt.main("away")
     assert told()["methods"]["labels_5"]["reason"].startswith("only a network is tuned")
     assert set(ADAPTED.read("away")["method"]) == {"calibrated"}
+
+
+def test_of_an_ensemble_the_network_goes_on_learning_and_the_rest_stays(project):
+    """What is kept is an ensemble again, and it answers as the table says."""
+    network = trained.load(adapt.MODEL)
+    grey = ClassifierRecipe(kind="classifier", vectors="grey", size=SIDE, classifier="knn")
+    home = reading.read_pixels(reading.stream_training("train"), INPUTS, SIDE)
+    labels = TRAINING.read().set_index("image_id")["label"].loc[home.image_ids].tolist()
+    known = classifiers.fit(grey, classifiers.vectorise(grey, home.x), labels, CLASSES, 0)
+    recipe = EnsembleRecipe(kind="ensemble", members={"net": RECIPE, "grey": grey})
+    members = {
+        "net": network,
+        "grey": trained.SingleModel(CLASSES, grey, INPUTS, (SIDE, SIDE, 3), None, known),
+    }
+    trained.save(trained.CompositeModel(CLASSES, recipe, INPUTS, members), adapt.MODEL)
+    set_rule([5])
+    adapt.main("away")
+    folder = adapt.TUNED_MODELS / "away"
+    same = [
+        (folder / path).read_bytes() == (adapt.MODEL / path).read_bytes()
+        for path in ("grey/classifier.npz", "net/weights.npz")
+    ]
+    assert same == [True, False]
+    tested = ADAPTED.read("away").query("method == 'labels_5'")["image_id"]
+    rows_of = rows.read(
+        recipe, partial(reading.stream_pictures, "away", INPUTS, set(tested)), INPUTS, True
+    )
+    found = trained.predict_images(trained.load(folder), rows_of).idxmax(axis=1)
+    table = ADAPTED.read("away").query("method == 'labels_5'").set_index("image_id")["predicted"]
+    assert found.to_dict() == table.to_dict()
+    moved = trained.predict_images(trained.load(folder / "net"), rows_of["net"]).idxmax(axis=1)
+    assert share_right(moved) > 0.9
 
 
 def test_the_calibration_moves_the_means_towards_even_shares(project):

@@ -44,7 +44,7 @@ def tune(model, rule=RULE, seed=3, classes=CLASSES):
     old, new = make_pixels(24), make_pixels(12, 9, hospital="away")
     ids = [*old[0].image_ids, *new[0].image_ids]
     rows = Examples(ids, np.concatenate([old[0].x, new[0].x]))
-    return tuning._tune(model, rows, labels_of(old, new, classes=classes), rule, seed).model
+    return tuning._tune(model, rows, labels_of(old, new, classes=classes), rule, seed)
 
 
 def test_a_network_goes_on_from_where_it_stood_the_same_way_each_time(model):
@@ -114,7 +114,8 @@ def test_replay_takes_a_small_hospital_as_often_as_a_large_one():
     ("recipe", "says"),
     [
         (GREY, "of kind classifier"),
-        (EnsembleRecipe(kind="ensemble", members={"a": GREY, "b": GREY}), "of kind ensemble"),
+        (EnsembleRecipe(kind="ensemble", members={"a": GREY, "b": GREY}), "without one"),
+        (EnsembleRecipe(kind="ensemble", members={"a": GREY, "b": make_network()}), None),
         (CascadeRecipe(kind="cascade", groups={"c": ["a", "b"]}, first=GREY, second=GREY),
          "of kind cascade"),
         (make_network(hidden=[4], then=ClassifierSettings(classifier="svm")), "on top of one"),
