@@ -26,10 +26,10 @@ COLUMNS = ["image_id", "hospital", "part", "label", "group"]
 
 
 def main(hospital: str) -> None:
-    """Write data/adapted/<hospital>, and the network that was tuned on the most labels.
+    """Write data/adapted/<hospital>, and the model that was tuned on the most labels.
 
     The labels of an unseen hospital are read here, to draw a few of each class. Those few alone
-    reach the network.
+    reach the model.
     """
     rule = params.load("on_site", "seed")
     card = trained.read_card(MODEL)
@@ -77,7 +77,7 @@ def _tell(draw: Draw, card: Card) -> dict[str, Any]:
 
 
 def _refuse(unseen: pd.DataFrame, told: Mapping[str, Mapping[str, Any]]) -> str:
-    """Say why no network is kept, if none is."""
+    """Say why no model is kept, if none is."""
     reasons = [str(one["reason"]) for one in told.values() if "reason" in one]
     return reasons[-1] if reasons else NO_LABELS if len(unseen) else NOT_UNSEEN
 
@@ -96,7 +96,7 @@ def _write(
 
 
 def _keep(hospital: str, kept: Model | str) -> None:
-    """Write the tuned network, or why there is none."""
+    """Write the tuned model, or why there is none."""
     with replace_folder(TUNED_MODELS / hospital) as folder:
         if isinstance(kept, str):
             write_json(folder / "none.json", {"reason": kept})
