@@ -18,8 +18,8 @@ from stages.images.segmentation import (
     working_shape,
 )
 
-# Of certainty; chosen on the masks of raabin_krd, where the cells below it have a mean Dice of .747
-# and the others of .933 (bench_outlines): elsewhere it may part them less well.
+# Of certainty; chosen on the masks of raabin_krd, where the cells below it have a mean Dice of .805
+# and the others of .940 (bench_outlines): elsewhere it may part them less well.
 SURE = 0.87
 UNSURE = "unsure_outline"  # the flag
 MIN_LOBE_SHARE = 0.05  # of the nucleus' area; smaller parts are granules
@@ -82,9 +82,9 @@ def segment(rgb: Pixels) -> CellMask:
 
     The network learnt from drawn smears alone (``stages.tools.train_outlines``) and knows no
     hospital. On published masks of three hospitals, Dice of the cell before (thresholds and a
-    watershed, at commit 87390e4) and now: raabin_krd .892 and .922 (of 451; 14.9 % and 5.5 % below
-    .8), jiangxi .970 and .982, cvb .943 and .953; of the nucleus .925 and .904, .931 and .937, .949
-    and .958 (``python -m tests.bench.bench_outlines``). It computes in whole numbers, so that
+    watershed, at commit 87390e4) and now: raabin_krd .892 and .933 (of 451; 14.9 % and 2.4 % below
+    .8), jiangxi .970 and .980, cvb .943 and .958; of the nucleus .925 and .895, .931 and .922, .949
+    and .967 (``python -m tests.bench.bench_outlines``). It computes in whole numbers, so that
     every processor gives the same mask.
 
     A platelet has no nucleus: its dark granules take the nucleus' place, so that it gets a cell

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.simulation.cells import CELL_TYPES, KINDS, LARGEST, CellKind, bank
+from stages.simulation.cells import CELL_TYPES, KINDS, LARGEST, CellKind, bank, cover
 from stages.simulation.pictures import Camera, Drawing, Look, Stain, Style, draw_kind, encode_anew
 
 # Of each dye: the least and the largest optical density in green, what red and blue absorb beside
@@ -28,6 +28,8 @@ CUT = (1.05, 2.2)  # half their side, in radii of the cell
 HAZE = (0.3, 0.1, 0.6)  # share of pictures, and how far they go towards the background
 DARK = 0.05  # share of pictures with a dark corner: the end of the field of view
 NEIGHBOURS = (0, 0, 0, 1, 1, 2)  # other white cells
+KEEP_OFF = (-0.3, 0.7)  # how far red cells keep off, in radii of the cell: most touch it
+DARK_ALL_OVER = 0.15  # share of cells with no plasm to be seen, as a basophil's granules hide it
 
 
 def draw_smears(seed: int, n_pictures: int) -> Iterator[Drawing]:
@@ -70,7 +72,7 @@ def draw_smears(seed: int, n_pictures: int) -> Iterator[Drawing]:
         )
         name = names[int(rng.integers(len(names)))]
         kind = _vary(KINDS[name], rng)
-        keep_off = float(rng.uniform(-0.2, 1.0))
+        keep_off = float(rng.uniform(*KEEP_OFF))
         around = [_neighbour(kind, rng) for _ in range(int(rng.choice(NEIGHBOURS)))]
         drawn = draw_kind(style, kind, rng, look, parts, keep_off, 1.5, around)
         if name == "platelet":
@@ -110,6 +112,7 @@ def _vary(kind: CellKind, rng: np.random.Generator) -> CellKind:
         cytoplasm=(dose * kind.cytoplasm[0], dose * kind.cytoplasm[1], dose * kind.cytoplasm[2]),
         granules=(kind.granules[0], min(1.0, kind.granules[1] * rng.uniform(0.0, 1.2))),
         rim=float(rng.uniform(0.0, 1.0)),
+        nucleus=cover if kind.nucleus and rng.random() < DARK_ALL_OVER else kind.nucleus,
     )
 
 

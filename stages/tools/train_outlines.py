@@ -18,10 +18,10 @@ from stages.images import outline_network, segmentation
 from stages.images.outline_network import CLEAR, MOST, ODDS_UNIT, SHIFT, SIDE, Layer
 from stages.simulation.looks import draw_smears
 
-N_LOOKS, N_PICTURES = 320, 16  # hospitals that never were, and pictures of each
+N_LOOKS, N_PICTURES = 480, 16  # hospitals that never were, and pictures of each
 N_HELD = 20  # hospitals held back, to see what was learnt
 CHANNELS = (16, 24, 40, 64)  # of the network's four scales
-BATCH, EPOCHS, LEARNING_RATE = 32, 12, 3e-3
+BATCH, EPOCHS, LEARNING_RATE = 32, 18, 3e-3
 INPUT_UNIT = 32.0  # levels that are 1 for the network while it learns
 # What is done to the levels of a picture, anew in each epoch:
 CHANNEL_GAIN, COMMON_GAIN, MIXING = 0.35, (-0.7, 0.4), 0.1
