@@ -38,3 +38,9 @@ def test_looks_vary_more_than_hospitals_do():
     assert np.ptp(white.mean(axis=1)) > 40
     assert share.min() < 0.06
     assert share.max() > 0.4
+
+
+def test_some_cells_are_dark_all_over():
+    """A seventh, and the platelets; the others show plasm."""
+    dark = np.mean([not (drawn.mask == 128).any() for drawn in MANY])
+    assert 0.1 < dark < 0.35
