@@ -75,9 +75,10 @@ def map_ordered(
         yield from map(function, items)
         return
     source = iter(items)
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
-    with _one_thread(), ProcessPoolExecutor(workers, context) as pool:
+    # TensorFlow's threads do not survive in forked processes, which would wait for them for ever.
+    can_fork = "fork" in multiprocessing.get_all_start_methods() and "tensorflow" not in sys.modules
+    context = multiprocessing.get_context("fork" if can_fork else "spawn")
+    with _one_thread(), ProcessPoolExecutor(workers, context, _stay_on_one_thread) as pool:
         waiting: deque[Future[list[Result]]] = deque()
         try:
             while True:
@@ -122,6 +123,15 @@ def _one_thread() -> Iterator[None]:
             yield
     finally:
         cv2.setNumThreads(before)
+
+
+def _stay_on_one_thread() -> None:
+    """Limit the threads of a process that has inherited no limit."""
+    import cv2
+    from threadpoolctl import threadpool_limits
+
+    cv2.setNumThreads(1)
+    threadpool_limits(1, user_api="blas")
 
 
 def _apply(function: Callable[[Item], Result], chunk: list[Item]) -> list[Result]:

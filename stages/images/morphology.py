@@ -1,8 +1,6 @@
 """What a haematologist looks at in a prepared crop, as numbers: shape, density, texture."""
 
 import math
-import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -29,7 +27,7 @@ OTHER_OD = 0.25  # summed over the channels: what is darker beside the cell is a
 OTHER_GAP = 0.02  # of the side: so far from the cell the others are looked at
 MIN_OTHERS = 0.008  # of the crop: fewer pixels of others are no reference
 LOBE_DEPTH = 0.6  # of the deepest point's depth: shallower peaks are no lobes
-FEW = 64  # pictures; starting processes for fewer takes longer than measuring them
+FEW = 128  # pictures; starting processes for fewer takes longer than measuring them
 DIAGONAL = math.sqrt(0.5)
 
 SHAPE = (
@@ -150,17 +148,8 @@ def measure_all(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     -------
     numpy.ndarray of float32, shape (n_images, n_measures)
         Columns in the order of `NAMES`; the same for any number of workers.
-
-    Notes
-    -----
-    Once TensorFlow runs in this process, threads are used: its threads do not survive in forked
-    processes, which would wait for them for ever.
     """
-    if "tensorflow" in sys.modules:
-        with ThreadPoolExecutor(parallel.count_workers()) as pool:
-            rows: list[list[float]] = list(pool.map(_list_measures, crops))
-    else:
-        rows = list(parallel.map_ordered(_list_measures, crops, 1 if len(crops) < FEW else None))
+    rows = list(parallel.map_ordered(_list_measures, crops, 1 if len(crops) < FEW else None))
     return np.array(rows, dtype=np.float32).reshape(len(crops), len(NAMES))
 
 

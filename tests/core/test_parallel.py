@@ -69,9 +69,30 @@ def count_threads(_):
     return cv2.getNumThreads()
 
 
+def knows_tensorflow(_):
+    return "tensorflow" in sys.modules
+
+
 def test_each_process_computes_on_one_thread():
     """Sixteen processes of sixteen threads each would be slower than one."""
     assert set(map_ordered(count_threads, range(4), 2)) == {1}
+
+
+def test_nothing_is_forked_once_tensorflow_runs():
+    """Its threads do not survive a fork; processes that start anew know nothing of it."""
+    code = (
+        "import sys\n"
+        "from stages.core.parallel import map_ordered\n"
+        "from tests.core.test_parallel import count_threads, knows_tensorflow\n"
+        "sys.modules['tensorflow'] = sys\n"
+        "print(set(map_ordered(knows_tensorflow, range(40), 2)),"
+        " set(map_ordered(count_threads, range(40), 2)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout == "{False} {1}\n"
 
 
 def test_threads_that_opencv_had_started_do_not_stop_the_processes():
