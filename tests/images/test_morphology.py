@@ -1,6 +1,5 @@
 """Measures of a prepared crop: drawn cells of known shape, and scikit-image as the oracle."""
 
-
 import cv2
 import numpy as np
 import pytest
