@@ -197,7 +197,7 @@ def _small(plane: Plane, rng: np.random.Generator, radius: float) -> None:
     fill(plane, outline(rng, x, y, size, 0.05, rng.uniform(1.0, 1.08)))
 
 
-def cover(plane: Plane, _: np.random.Generator, radius: float) -> None:
+def all_over(plane: Plane, _: np.random.Generator, radius: float) -> None:
     """Draw a nucleus that leaves nothing of the cell around it."""
     disc(plane, plane.shape[1] / 2, plane.shape[0] / 2, 2 * radius)
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.simulation.cells import CELL_TYPES, KINDS, LARGEST, CellKind, bank, cover
+from stages.simulation.cells import CELL_TYPES, KINDS, LARGEST, CellKind, all_over, bank
 from stages.simulation.pictures import Camera, Drawing, Look, Stain, Style, draw_kind, encode_anew
 
 # Of each dye: the least and the largest optical density in green, what red and blue absorb beside
@@ -112,7 +112,7 @@ def _vary(kind: CellKind, rng: np.random.Generator) -> CellKind:
         cytoplasm=(dose * kind.cytoplasm[0], dose * kind.cytoplasm[1], dose * kind.cytoplasm[2]),
         granules=(kind.granules[0], min(1.0, kind.granules[1] * rng.uniform(0.0, 1.2))),
         rim=float(rng.uniform(0.0, 1.0)),
-        nucleus=cover if kind.nucleus and rng.random() < DARK_ALL_OVER else kind.nucleus,
+        nucleus=all_over if kind.nucleus and rng.random() < DARK_ALL_OVER else kind.nucleus,
     )
 
 
