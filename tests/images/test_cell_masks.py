@@ -61,8 +61,8 @@ def test_the_outline_lies_where_the_cell_is(height, width, across, down, seed):
     """Centroids are true to a third of a working pixel, whatever the size: nothing is cut to fit.
 
     Columns and rows that filled no whole block were once left out, and the outline stretched over
-    them: 2.6 of 799 px away from the cell. The worst that was found has .27 of a working pixel;
-    1 px, which stood here, was missed by .7 % of 1,500 random pictures, the largest.
+    them: 2.6 of 799 px away from the cell. The worst of 5,000 random pictures has .327 of a
+    working pixel; 1 px, which stood here, was missed by .8 % of them, all large.
     """
     assume(max(height, width) <= 2 * min(height, width))
     side = min(height, width)
