@@ -1,5 +1,6 @@
 """TensorFlow and Keras, loaded when first needed and without their start-up noise."""
 
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -16,6 +17,8 @@ def load_keras() -> Any:
 
 def load_tensorflow() -> tuple[Any, Any]:
     """Return the modules keras and tensorflow; the first call takes seconds."""
+    # Its threads do not survive in a forked process, which would wait for them for ever.
+    multiprocessing.set_start_method("spawn", force=True)
     if "tensorflow" in sys.modules and "keras" in sys.modules:
         return sys.modules["keras"], sys.modules["tensorflow"]
     # TensorFlow reads the variable once, while it loads; a value of the user's stays.

@@ -1,6 +1,5 @@
 """Per-image work on all cores: results in order, memory bounded, the same for any worker count."""
 
-import multiprocessing
 import os
 import sys
 from collections import deque
@@ -75,10 +74,7 @@ def map_ordered(
         yield from map(function, items)
         return
     source = iter(items)
-    # TensorFlow's threads do not survive in forked processes, which would wait for them for ever.
-    can_fork = "fork" in multiprocessing.get_all_start_methods() and "tensorflow" not in sys.modules
-    context = multiprocessing.get_context("fork" if can_fork else "spawn")
-    with _one_thread(), ProcessPoolExecutor(workers, context, _stay_on_one_thread) as pool:
+    with _one_thread(), ProcessPoolExecutor(workers, None, _stay_on_one_thread) as pool:
         waiting: deque[Future[list[Result]]] = deque()
         try:
             while True:
