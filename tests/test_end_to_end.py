@@ -67,6 +67,7 @@ def project(tmp_path_factory):
     }
     content["models"]["lite0_head"] |= {"size": 32, "views": 1}
     content["models"]["lite0_head"]["steps"]["head"]["epochs"] = 2
+    content["models"]["measures_trees"] |= {"vectors": "grey", "size": 32}
     content["features"] |= {"size": 32, "layers": ["block3"]}
     content["evaluate"]["bootstrap"] = 100
     content["cover"]["max_images"] = 5
