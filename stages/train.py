@@ -21,7 +21,7 @@ RECIPE = Path("data/recipe.json")
 MODEL_FOLDER = Path("data/model")
 PARTIAL_FOLDER = Path("data/model.partial")  # what a killed training has reached
 HISTORY_FILE = Path("metrics/train/history.csv")
-JUDGED_IMAGES = 1000  # of each part; all of a large collection would take as long as an epoch
+JUDGED_IMAGES = 300  # of each part; to measure all of a large collection takes minutes
 EPOCHS_FILE = Path("metrics/timing/train_epochs.csv")
 
 
