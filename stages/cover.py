@@ -52,7 +52,7 @@ def _hide(
     """Call the images with their cells hidden; draw some of them in pairs."""
     view = card.inputs.white_balance[0]
     covered = card.inputs.model_copy(update={"hide": "cell"})
-    # Pixels are prepared by forked processes, so TensorFlow must not be running yet.
+    # Before TensorFlow is loaded: until then processes are forked, afterwards they start anew.
     hidden = rows.read(card.recipe, partial(_stream, drawn, covered), covered, plain_only=True)
     after = hidden_cell.name_calls(trained.predict_images(trained.load(MODEL), hidden))
     confident = hidden_cell.find_confident(before, drawn["hospital"], rule.cover.most_confident)

@@ -20,7 +20,7 @@ def main(hospital: str) -> None:
     card = trained.read_card(MODEL)
     chosen = reading.read_split([hospital], SCORED_PARTS, ["image_id", "hospital", "part"])
     stream = partial(reading.stream_pictures, hospital, card.inputs, set(chosen["image_id"]))
-    # Pixels are prepared by forked processes, so TensorFlow must not be running yet.
+    # Before TensorFlow is loaded: until then processes are forked, afterwards they start anew.
     pictures = rows.read(card.recipe, stream, card.inputs, plain_only=True)
     found = trained.no_answers(card)
     if len(chosen):

@@ -248,7 +248,7 @@ def test_an_edit_reruns_what_it_changes_and_nothing_else(edited, row):
 # -- what the documents say, word for word -------------------------------------------------------
 
 
-def test_the_readme_compares_experiments_word_for_word(project, warm):
+def test_the_readme_compares_experiments_word_for_word(warm):
     """Another recipe reruns train to summarise; the diffs name the change and the effect."""
     compare, series = commands(warm, "Compare experiments")
     head, trees, params_diff, metrics_diff, told = (run(warm, words) for words in compare)
@@ -271,12 +271,12 @@ def test_the_readme_compares_experiments_word_for_word(project, warm):
     warm.dvc("checkout")
     assert stages_run(warm.dvc("repro")) == []
 
-    for words in series:  # the queue's worker is a process of its own
-        run(project, words)
-    wait_for_queue(project)
+    for words in series:
+        run(warm, words)
+    wait_for_queue(warm)
     numbers = {
         found["params"]["params.yaml"]["data"]["models"]["measures_trees"]["trees"]
-        for found in experiments(project).values()
+        for found in experiments(warm).values()
     }
     assert {100, 300} <= numbers
 
@@ -326,26 +326,26 @@ def test_the_readme_compares_label_schemes_word_for_word(project):
     assert len(project.read("metrics/labels/diff.csv").splitlines()) == 1
 
 
-def test_the_readme_adds_a_hospital_word_for_word(project):
+def test_the_readme_adds_a_hospital_word_for_word(warm):
     """A folder of class folders, one block, one label map: no code, and no training."""
-    found = dict(documents.blocks(documents.find_section("Add your hospital", project.folder)))
+    found = dict(documents.blocks(documents.find_section("Add your hospital", warm.folder)))
     folders = [line.split()[0] for line in found["text"].splitlines() if line.strip()]
-    publish(project, [project.folder / folder for folder in folders], seed=77)
-    path = project.folder / "data/hospitals.yaml"
+    publish(warm, [warm.folder / folder for folder in folders], seed=77)
+    path = warm.folder / "data/hospitals.yaml"
     path.write_text(path.read_text(encoding="utf-8") + "\n" + found["yaml"], encoding="utf-8")
-    (project.folder / "data/labels/lisbon.csv").write_text(found["csv"], encoding="utf-8")
-    [[add, words], _] = commands(project, "Add your hospital")
-    run(project, add)
-    done = run(project, words)
+    (warm.folder / "data/labels/lisbon.csv").write_text(found["csv"], encoding="utf-8")
+    [[add, words], _] = commands(warm, "Add your hospital")
+    run(warm, add)
+    done = run(warm, words)
     own = [f"{stage}@lisbon" for stage in ("download", "filter", "quality", "predict", "adapt")]
     assert sorted(stages_run(done)) == sorted([*own, *FOR_ALL])
-    scores = json.loads(project.read("metrics/evaluate.json"))["by_hospital"]
+    scores = json.loads(warm.read("metrics/evaluate.json"))["by_hospital"]
     assert scores["lisbon"]["part"] == "unseen"
     assert scores["lisbon"]["n_images"] == 24
     assert scores["lisbon"]["on_site"]["calibrated"]["n_images"] == 24
-    project.git("checkout", "-q", "params.yaml", "dvc.lock", "metrics")
-    project.dvc("checkout")
-    project.commit("lisbon is known")
+    warm.git("checkout", "-q", "params.yaml", "dvc.lock", "metrics")
+    warm.dvc("checkout")
+    warm.commit("lisbon is known")
 
 
 def publish(project, folders, seed):
@@ -361,7 +361,7 @@ def publish(project, folders, seed):
             (folder / f"cell_{index}.jpg").write_bytes(content)
 
 
-def test_a_queued_experiment_finds_the_mirror_and_a_removed_hospital_is_gone(project):
+def test_a_queued_experiment_finds_the_mirror_and_a_removed_hospital_is_gone(project, warm):
     """Queued with a relative mirror; one hospital comes from it, another one leaves the results."""
     mirror = project.folder.parent / "mirror/porto"
     publish(project, [mirror / "lymphocyte", mirror / "monocyte"], seed=78)
@@ -379,8 +379,8 @@ def test_a_queued_experiment_finds_the_mirror_and_a_removed_hospital_is_gone(pro
     words = ["-n", "queued", "-S", hospitals, "-S", partial]
     project.dvc("exp", "run", "--queue", *words, **variables)
     project.dvc("queue", "start", **variables)
-    wait_for_queue(project, **variables)
-    found = experiments(project)["queued"]
+    wait_for_queue(warm, **variables)
+    found = experiments(warm)["queued"]
     assert found["params"]["params.yaml"]["data"]["hospitals"][-1] == "porto"
     scored = json.loads(project.git("show", f"{found['rev']}:metrics/evaluate.json"))
     assert set(scored["by_hospital"]) == {"demo_north", "demo_east", "porto"}

@@ -4,6 +4,8 @@ Its weights, ``outline_network.npz`` beside this file, are ours: ``python -m
 stages.tools.train_outlines`` draws smears, learns from them alone, and writes the file.
 """
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stages.core.errors import PipelineError
 
 Levels = NDArray[np.uint8]
 Maps = NDArray[np.float32]  # whole numbers 0..127, as floats: BLAS multiplies nothing else fast
@@ -100,13 +104,25 @@ def ask(levels: Levels, layers: Sequence[Layer]) -> Levels:
 
 @cache
 def load(path: Path = WEIGHTS) -> tuple[Layer, ...]:
-    """Read the layers."""
-    with np.load(path, allow_pickle=False) as arrays:
-        n_layers = len(arrays.files) // 3
-        return tuple(
-            Layer(*(arrays[f"{name}_{number}"] for name in ("weights", "scales", "biases")))
-            for number in range(n_layers)
-        )
+    """Read the layers.
+
+    Raises
+    ------
+    PipelineError
+        The file is missing or damaged.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            n_layers = len(arrays.files) // 3
+            return tuple(
+                Layer(*(arrays[f"{name}_{number}"] for name in ("weights", "scales", "biases")))
+                for number in range(n_layers)
+            )
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise PipelineError(
+            f"{path} is missing or damaged ({type(error).__name__}). Without it no cell is "
+            f"outlined; 'git restore {path}' brings it back."
+        ) from None
 
 
 def save(path: Path, layers: Sequence[Layer]) -> None:

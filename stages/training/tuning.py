@@ -119,7 +119,7 @@ def tune_each(
                 yield OLD + image_id, content, geometry
         yield from stream(new)
 
-    # Pixels are prepared by forked processes, so TensorFlow must not be running yet.
+    # Before TensorFlow is loaded: until then processes are forked, afterwards they start anew.
     judged = rows.read(card.recipe, partial(stream, set(tested)), card.inputs, plain_only=True)
     learnt = {
         number: rows.read(card.recipe, partial(stream_both, set(own.index)), card.inputs, False)

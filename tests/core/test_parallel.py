@@ -1,6 +1,7 @@
 """The same results in the same order for any number of processes, with bounded memory."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -76,6 +77,25 @@ def knows_tensorflow(_):
 def test_each_process_computes_on_one_thread():
     """Sixteen processes of sixteen threads each would be slower than one."""
     assert set(map_ordered(count_threads, range(4), 2)) == {1}
+
+
+def count_cleared_pages(_):
+    """Pages that the system clears while 100 MB of arrays come and go for the second time."""
+    import resource
+
+    import numpy as np
+
+    counts = []
+    for _ in range(2):
+        [np.ones(125_000) for _ in range(100)]
+        counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+    return counts[1] - counts[0]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told what to keep")
+def test_a_process_keeps_the_memory_of_its_arrays():
+    """Where it is handed back, the system clears 25,000 pages again, which takes its time."""
+    assert max(map_ordered(count_cleared_pages, range(2), 2)) < 2_500
 
 
 def test_nothing_is_forked_once_tensorflow_runs():

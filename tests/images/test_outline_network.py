@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.core.errors import PipelineError
 from stages.images import outline_network
 from stages.images.outline_network import MOST, SHIFT, SIDE, Layer
 
@@ -43,6 +44,26 @@ def test_a_layer_is_a_convolution_in_whole_numbers(stride):
     one = layer(rng, 9, 5, 4)
     found = outline_network._convolve(x.astype(np.float32), one, stride)
     assert (found == convolve_slowly(x, one, stride)).all()
+
+
+@pytest.mark.parametrize("kept", [None, 0, 1000, 20_000])
+def test_damaged_weights_are_one_line(tmp_path, kept):
+    """Missing, empty, or cut at some byte: no traceback, and the way out."""
+    path = tmp_path / "weights.npz"
+    if kept is not None:
+        path.write_bytes(outline_network.WEIGHTS.read_bytes()[:kept])
+    with pytest.raises(PipelineError, match=r"weights\.npz is missing or damaged .*git restore"):
+        outline_network.load(path)
+
+
+def test_weights_that_are_changed_inside_are_one_line(tmp_path):
+    content = bytearray(outline_network.WEIGHTS.read_bytes())
+    for place in range(2000, len(content) - 2000, 500):
+        content[place] ^= 0xFF
+    path = tmp_path / "weights.npz"
+    path.write_bytes(content)
+    with pytest.raises(PipelineError, match="missing or damaged"):
+        outline_network.load(path)
 
 
 @settings(max_examples=10, deadline=None)

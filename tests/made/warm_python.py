@@ -2,8 +2,8 @@
 
 A stage of the small experiment computes for a second and imports for two to six (TensorFlow, Great
 Expectations, scikit-learn). A server imports once and forks a process for each command, which
-imports our own modules from its own project as ever. The first run of the experiment, the README's
-new hospital and the queues use the real Python: what a stage forgets to import is missed there.
+imports our own modules from its own project as ever. The first run of the experiment and a queue
+use the real Python: what a stage forgets to import is missed there.
 """
 
 import importlib
