@@ -281,6 +281,7 @@ def test_shipped_taxonomies_are_valid(monkeypatch):
         n_classes.items()
         >= {
             "cell_types": 26,
+            "cells10": 10,
             "cells11": 11,
             "cells11_leukopy_lenet": 11,
             "cells8_lenet": 8,
