@@ -26,7 +26,11 @@ CLEAR = 8  # level of the background
 MOST = 127  # the highest level, also of what lies between two layers
 EVEN = 128  # in the answer: as likely inside as outside
 ODDS_UNIT = 16  # levels of the answer for one in the logarithm of the odds
+N_LAYERS = 13
 SHIFT = 24  # fractions of a level while sums are scaled
+# What a zip may raise beside its own errors: a changed byte can ask for a password, or for a
+# method that is not there (RuntimeError).
+DAMAGED = (OSError, EOFError, ValueError, KeyError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def answer(levels: Levels, layers: Sequence[Layer]) -> Levels:
     ----------
     levels : numpy.ndarray of uint8, shape (SIDE, SIDE, 3)
         Optical density of each channel, `OD_UNIT` levels for one, and `CLEAR` for none.
-    layers : sequence of Layer, length 13
+    layers : sequence of Layer, length N_LAYERS
 
     Returns
     -------
@@ -113,12 +117,11 @@ def load(path: Path = WEIGHTS) -> tuple[Layer, ...]:
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            n_layers = len(arrays.files) // 3
             return tuple(
                 Layer(*(arrays[f"{name}_{number}"] for name in ("weights", "scales", "biases")))
-                for number in range(n_layers)
+                for number in range(N_LAYERS)
             )
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (*DAMAGED, zipfile.BadZipFile, zlib.error) as error:
         raise PipelineError(
             f"{path} is missing or damaged ({type(error).__name__}). Without it no cell is "
             f"outlined; 'git restore {path}' brings it back."
