@@ -11,7 +11,7 @@ from stages.core import params
 from stages.core.errors import run_stage
 from stages.core.params import InputsParams, Params
 from stages.core.store import write_bytes, write_metrics
-from stages.core.tables import PREDICTIONS, SPLIT
+from stages.core.tables import PREDICTIONS, SCORED_PARTS, SPLIT
 from stages.images import contact_sheets, decoding
 from stages.inputs import preparation, reading
 from stages.models import rows, trained
@@ -31,7 +31,9 @@ def main() -> None:
     card = trained.read_card(MODEL)
     # Groups alone: the truth stands in the same table, and only evaluate knows it.
     groups = SPLIT.read_all(rule.hospitals, ["image_id", "group"])
-    predicted = hidden_cell.add_groups(PREDICTIONS.read_all(rule.hospitals), groups)
+    answers = PREDICTIONS.read_all(rule.hospitals)
+    answers = answers[answers["part"].isin(SCORED_PARTS)]
+    predicted = hidden_cell.add_groups(answers, groups)
     drawn = hidden_cell.choose_images(predicted, rule.cover.max_images, rule.seed)
     before = hidden_cell.stored_calls(drawn, card.classes)
     after: pd.DataFrame | None = None

@@ -1,4 +1,4 @@
-"""predict: what the model says of one hospital's test images. model, split -> predictions."""
+"""predict: what the model says of images that taught it nothing. model, split -> predictions."""
 
 import logging
 from functools import partial
@@ -10,7 +10,7 @@ from stages.inputs import reading
 from stages.models import predicting, rows, trained
 
 MODEL = Path("data/model")
-SCORED_PARTS = ("test", "unseen")
+PARTS = ("valid", "test", "unseen")
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def main(hospital: str) -> None:
     """Write data/predictions/<hospital>. No label is read here."""
     card = trained.read_card(MODEL)
-    chosen = reading.read_split([hospital], SCORED_PARTS, ["image_id", "hospital", "part"])
+    chosen = reading.read_split([hospital], PARTS, ["image_id", "hospital", "part"])
     stream = partial(reading.stream_pictures, hospital, card.inputs, set(chosen["image_id"]))
     # Before TensorFlow is loaded: until then processes are forked, afterwards they start anew.
     pictures = rows.read(card.recipe, stream, card.inputs, plain_only=True)

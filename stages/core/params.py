@@ -92,9 +92,10 @@ class CoverParams(Group):
 
 
 class EvaluateParams(Group):
-    """How scores get their intervals."""
+    """How scores get their intervals, and which calls are accepted."""
 
     bootstrap: Annotated[int, Field(ge=100, le=100_000)]
+    error: Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 class OnSiteParams(Group):

@@ -15,6 +15,7 @@ from stages.core.store import replace
 
 ROW_GROUP = 256  # pictures a row group: about 10 MB of JPEG, the unit of streaming
 PARTS = ("train", "valid", "test", "unseen", "left_out")
+SCORED_PARTS = ("test", "unseen")
 REASONS = (
     "hidden",  # hidden, or left by a system or a program: never read
     "no_file",  # a pipe or a device, or a second link to a folder: never read
@@ -451,13 +452,13 @@ SUSPECTS = Table(
 
 PREDICTIONS = Table(
     "data/predictions/{hospital}.parquet",
-    "one picture of a test part; its truth stands in the split",
+    "one picture that taught the model nothing; its truth stands in the split",
     ("image_id",),
     pa.schema(
         [
             IMAGE_ID,
             HOSPITAL,
-            _required("part", pa.string(), "test or unseen"),
+            _required("part", pa.string(), "valid, test or unseen"),
             _required("predicted", pa.string(), "the class of highest probability"),
         ]
     ),

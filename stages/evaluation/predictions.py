@@ -6,9 +6,7 @@ import numpy as np
 import pandas as pd
 
 from stages.core.errors import SplitError, TableError, name_some
-from stages.core.tables import PREDICTIONS
-
-SCORED_PARTS = ("test", "unseen")
+from stages.core.tables import PREDICTIONS, SCORED_PARTS
 
 
 def choose_scored(split: pd.DataFrame, hospitals: Sequence[str]) -> pd.DataFrame:
@@ -47,6 +45,12 @@ def choose_scored(split: pd.DataFrame, hospitals: Sequence[str]) -> pd.DataFrame
             "hospital to hospitals that is not in split.train_hospitals, or hold images back: "
             "raise split.test, with a split.method other than leave_hospitals_out."
         )
+    return chosen.sort_values("image_id", ignore_index=True)
+
+
+def choose_valid(split: pd.DataFrame, hospitals: Sequence[str]) -> pd.DataFrame:
+    """Pick the validation images, sorted by ``image_id``; there may be none."""
+    chosen = split[split["hospital"].isin(hospitals) & (split["part"] == "valid")]
     return chosen.sort_values("image_id", ignore_index=True)
 
 
@@ -109,7 +113,7 @@ def add_truth(predicted: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     predicted : pandas.DataFrame, shape (n_predicted, n_columns)
         As `tables.PREDICTIONS`.
     chosen : pandas.DataFrame, shape (n_images, n_columns)
-        Of `choose_scored`: ``image_id``, ``hospital``, ``part`` and ``label``.
+        Of `choose_scored` or `choose_valid`: ``image_id``, ``hospital``, ``part`` and ``label``.
 
     Returns
     -------

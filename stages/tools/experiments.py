@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from stages.core.errors import PipelineError, name_some
 from stages.core.store import metrics_path
-from stages.core.tables import PREDICTIONS, SPLIT, Table
+from stages.core.tables import PREDICTIONS, SCORED_PARTS, SPLIT, Table
 from stages.evaluation import predictions
 from stages.tools import revisions
 
@@ -69,7 +69,7 @@ def read(name: str) -> Experiment:
         ) from None
     truth = _read_tables(name, SPLIT, hospitals, TRUTH)
     answers = _read_tables(name, PREDICTIONS, hospitals, ANSWERS)
-    chosen = truth[truth["part"].isin(predictions.SCORED_PARTS)]
+    chosen = truth[truth["part"].isin(SCORED_PARTS)]
     scored = predictions.add_truth(answers, chosen)
     images = scored.merge(chosen[["image_id", "group"]], on="image_id").set_index("image_id")
     return Experiment(name, evaluation, images.sort_index())

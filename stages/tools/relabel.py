@@ -17,7 +17,7 @@ from stages.core import params
 from stages.core.errors import HospitalError, did_you_mean, name_some, run_stage
 from stages.core.shares import describe_share
 from stages.core.store import write_csv
-from stages.core.tables import IMAGES, PREDICTIONS
+from stages.core.tables import IMAGES, PREDICTIONS, SCORED_PARTS
 from stages.datasets import hospitals
 from stages.labels import taxonomy
 from stages.labels.taxonomy import Taxonomy
@@ -326,7 +326,8 @@ def _rescore(
     present: taxonomy.Taxonomy,
     translations: dict[str, dict[str, str]],
 ) -> list[str]:
-    stored = PREDICTIONS.read_all(names, ["image_id", "predicted"])
+    stored = PREDICTIONS.read_all(names, ["image_id", "part", "predicted"])
+    stored = stored[stored["part"].isin(SCORED_PARTS)]
     scored = images.merge(stored, on="image_id", validate="one_to_one")
     reason = explain_unscored(scored["predicted"], present)
     if reason:

@@ -253,7 +253,7 @@ def test_a_model_of_several_gets_what_each_of_them_takes(project, monkeypatch):
 
 
 def test_at_most_so_many_images_are_drawn(project):
-    """Five of each hospital, whatever the truth, and whoever else takes part."""
+    """Five of each hospital, none that validates, and whoever else takes part."""
     write_params(project, cover={"max_images": 5, "most_confident": 0.6})
     write_lenet("ground")
     content = run_cover()
@@ -264,8 +264,9 @@ def test_at_most_so_many_images_are_drawn(project):
     assert list(content["not_judged"]) == ["east", "north"]
     first = [Path(name).read_bytes() for name in FILES]
     for hospital in HOSPITALS:
-        table = PREDICTIONS.read(hospital).drop(columns="part")
-        table[::-1].to_parquet(PREDICTIONS.at(hospital))
+        table = PREDICTIONS.read(hospital)
+        validates = table.assign(image_id=table["image_id"] + " validates", part="valid")
+        pd.concat([validates, table])[::-1].to_parquet(PREDICTIONS.at(hospital))
     cover.main()
     assert [Path(name).read_bytes() for name in FILES] == first
     params_file = project / "params.yaml"

@@ -44,7 +44,7 @@ def probabilities(says, classes):
 def project(tmp_path, monkeypatch):
     """A project folder as predict leaves it, with known answers."""
     monkeypatch.chdir(tmp_path)
-    write_project(tmp_path, HOSPITALS, evaluate={"bootstrap": 200})
+    write_project(tmp_path, HOSPITALS, evaluate={"bootstrap": 200, "error": 0.3})
     frame = pd.DataFrame(PICTURES, columns=["hospital", "part", "label", "says", "patient"])
     units = frame["hospital"].map({"north": "patient", "east": "slide"})
     write_cohort(frame.assign(unit=units, official_part=None), CLASSES)
@@ -74,9 +74,9 @@ def write_cohort(frame, classes):
 
 
 def answer(frame, classes):
-    """Write the table of predictions of each hospital, for its test and unseen images alone."""
+    """Write the table of predictions of each hospital, as predict does."""
     for hospital, rows in frame.groupby("hospital"):
-        own = rows[rows["part"].isin(["test", "unseen"])]
+        own = rows[rows["part"].isin(["valid", "test", "unseen"])]
         table = own[["image_id", "hospital", "part"]].assign(predicted=own["says"])
         p = np.array([probabilities(one, classes) for one in own["says"]]).reshape(-1, len(classes))
         for place, name in enumerate(classes):
@@ -141,6 +141,38 @@ def test_on_site_stands_beside_the_scores(project):
     assert block["gain"]["accuracy"] == {"value": 0.5, "low": None, "high": None}
 
 
+def test_doubt_comes_of_the_validation_images_alone(project):
+    """One, right: no other image moves the temperature or the threshold; north and east are told."""
+    evaluate.main()
+    content = read_metrics(project)
+    known = content["doubt"]
+    assert (known["error"], known["n_valid"], known["n_accepted"]) == (0.3, 1, 1)
+    north, east = (content["by_hospital"][name]["doubt"] for name in HOSPITALS)
+    assert (north["error"]["value"], east["error"]["value"]) == (0.125, 0.5)
+    assert (north["accepted"]["value"], east["accepted"]["value"]) == (1.0, 1.0)
+    assert (north["top_3"], north["promise"]) == (None, None)
+    rewrite_split(
+        lambda frame: frame.assign(label=frame["label"].where(frame["part"] == "valid", "monocyte"))
+    )
+    evaluate.main()
+    content = read_metrics(project)
+    assert content["doubt"] == known
+    assert content["by_hospital"]["north"]["doubt"]["error"]["value"] == 0.875
+    rewrite_split(lambda frame: frame[frame["part"] != "valid"])
+    evaluate.main()
+    content = read_metrics(project)
+    assert content["doubt"]["temperature"] == 1.0
+    assert "split.valid" in content["by_hospital"]["north"]["doubt"]["accepted_reason"]
+
+
+def test_validation_images_without_an_answer_stop(project):
+    north = PREDICTIONS.read("north")
+    PREDICTIONS.write(north[north["part"] != "valid"], "north")
+    with pytest.raises(TableError, match=r"no row of 1 images \(north/004.png\).*dvc repro"):
+        evaluate.main()
+    assert not (project / "metrics/evaluate.json").exists()
+
+
 def test_plots_get_their_tables(project):
     """Confusion: one row a picture; scores: one row a hospital and class, empty where unknown."""
     evaluate.main()
@@ -153,6 +185,12 @@ def test_plots_get_their_tables(project):
     assert scores.loc[("north", "basophil"), "f1"] == 1.0
     assert np.isnan(scores.loc[("north", "monocyte"), "f1"])
     assert scores.loc[("north", "eosinophil"), "n"] == 4
+    risk = pd.read_csv(project / "metrics/evaluate/risk.csv")
+    assert risk[risk["coverage"] == 1].set_index("hospital")["error"].to_dict() == {
+        "east": 0.5, "north": 0.125,
+    }  # fmt: skip
+    reliability = pd.read_csv(project / "metrics/evaluate/reliability.csv")
+    assert reliability.groupby("hospital")["n"].sum().to_dict() == {"east": 6, "north": 8}
 
 
 def test_the_same_input_gives_the_same_bytes(project):
@@ -160,6 +198,8 @@ def test_the_same_input_gives_the_same_bytes(project):
         "metrics/evaluate.json",
         "metrics/evaluate/confusion.csv",
         "metrics/evaluate/scores.csv",
+        "metrics/evaluate/reliability.csv",
+        "metrics/evaluate/risk.csv",
     ]
     evaluate.main()
     first = [(project / name).read_bytes() for name in names]
@@ -251,7 +291,8 @@ def test_without_test_images_at_home_the_unseen_hospitals_are_scored(project):
     """As leave_hospitals_out splits: no in-domain mean, no drop, and the reason."""
     set_method(project, "leave_hospitals_out")
     rewrite_split(lambda frame: frame[frame["part"] != "test"])
-    PREDICTIONS.write(PREDICTIONS.read("north").iloc[:0], "north")
+    north = PREDICTIONS.read("north")
+    PREDICTIONS.write(north[north["part"] == "valid"], "north")
     evaluate.main()
     content = read_metrics(project)
     assert list(content["by_hospital"]) == ["east"]
@@ -330,7 +371,7 @@ def leukaemia(tmp_path, monkeypatch):
     """PyCell's task: the diagnosis of the patient, sick and healthy from different hospitals."""
     monkeypatch.chdir(tmp_path)
     hospitals = ("home", "jhu", "away")
-    write_project(tmp_path, hospitals, evaluate={"bootstrap": 200}, taxonomy="leukaemia3")
+    write_project(tmp_path, hospitals, evaluate={"bootstrap": 200, "error": 0.3}, taxonomy="leukaemia3")
     columns = ["hospital", "part", "label", "says", "patient", "official_part"]
     frame = pd.DataFrame(LEUKAEMIA, columns=columns)
     units = np.where(frame["patient"].notna(), "patient", "image")

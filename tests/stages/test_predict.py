@@ -27,10 +27,11 @@ INPUTS = InputsParams(
     crop="centre", scale="hospital", half_side=1.5, white_balance=["none", "white_point"],
     hide="nothing",
 )  # fmt: skip
-# Patient by patient; half of `here` learns, `home` only learns, `away` is unseen.
+# Patient by patient; half of `here` learns, `home` validates, `only` learns, `away` is unseen.
 PARTS = {
     "here": ("train", "train", "test", "left_out"),
     "home": ("train", "valid", "train", "train"),
+    "only": ("train", "train", "left_out", "train"),
     "away": ("unseen",) * 4,
 }
 
@@ -85,13 +86,13 @@ def run(hospital):
     return PREDICTIONS.at(hospital).read_bytes()
 
 
-@pytest.mark.parametrize("hospital", ["here", "away"])
-def test_test_and_unseen_images_alone_are_called(project, hospital):
+@pytest.mark.parametrize("hospital", ["here", "home", "away"])
+def test_images_that_taught_nothing_are_called(project, hospital):
     """One row each with its part, the likeliest class and the probabilities of all; no label."""
     run(hospital)
     found = PREDICTIONS.read(hospital).set_index("image_id")
     split = SPLIT.read(hospital).set_index("image_id")
-    scored = split[split["part"].isin(["test", "unseen"])]
+    scored = split[split["part"].isin(["valid", "test", "unseen"])]
     assert found.index.tolist() == scored.index.tolist()
     assert found["part"].tolist() == scored["part"].tolist()
     assert found["predicted"].tolist() == scored["label"].tolist()
@@ -116,7 +117,7 @@ def test_the_tables_of_other_hospitals_are_not_opened(project):
     """What is added elsewhere makes nothing here run again."""
     before = run("away")
     for table in (IMAGES, QUALITY, SPLIT):
-        for other in ("here", "home"):
+        for other in ("here", "home", "only"):
             table.at(other).write_bytes(b"no parquet")
     assert run("away") == before
 
@@ -129,7 +130,7 @@ def test_a_hospital_without_test_images_gets_an_empty_table_without_tensorflow(p
     code = """
 import sys
 from stages import predict
-predict.main("home")
+predict.main("only")
 print(sorted({"tensorflow", "keras"} & set(sys.modules)))
 """
     done = subprocess.run(
@@ -137,7 +138,7 @@ print(sorted({"tensorflow", "keras"} & set(sys.modules)))
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
-    found = PREDICTIONS.read("home")
+    found = PREDICTIONS.read("only")
     assert found.empty
     assert list(found.columns) == [*PREDICTIONS.schema.names, "p_y", "p_x"]
 

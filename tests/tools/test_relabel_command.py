@@ -156,6 +156,22 @@ def test_another_map_moves_the_truth_and_not_the_answers(at_work, capsys):
     assert "Simulated" not in told
 
 
+def test_validation_images_are_not_scored(at_work, capsys):
+    """Half of the answers are of validation images, all wrong."""
+    write_predictions(answer("b"))
+    stored = PREDICTIONS.read("b")
+    validates = stored.index % 2 == 0
+    wrong = stored["predicted"].map({"monocyte": "lymphocyte"}).fillna("monocyte")
+    called = stored["predicted"].mask(validates, wrong)
+    part = stored["part"].mask(validates, "valid")
+    PREDICTIONS.write(stored.assign(predicted=called, part=part), "b")
+    relabel.diff("cells11", "cells11")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    kept = [row for row in rows if row[:1] == ["kept"]]
+    assert [(row[-6], row[-2]) for row in kept] == [("1.0000", "36")] * len(kept)
+    assert kept
+
+
 def test_predictions_of_another_taxonomy_are_told_and_not_scored(at_work, capsys):
     write_predictions([("a/p00/0.jpg", "neutrophil")])
     relabel.diff("cells11", "cells8_lenet")

@@ -1,0 +1,193 @@
+"""Doubt: known temperatures and thresholds, an oracle for the cut, promises kept and broken."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import softmax
+
+from stages.evaluation import doubt
+from stages.evaluation.doubt import Doubt
+
+CLASSES = ["a", "b", "c", "d"]
+PLAIN = Doubt(1.0, 0.8, 0.05, 100, 90)
+
+
+def answers(probabilities, labels, hospital="home", part="test", groups=None):
+    """A table of what a model says, one row for each line of `probabilities`."""
+    values = np.asarray(probabilities, float)
+    frame = pd.DataFrame(values, columns=[f"p_{name}" for name in CLASSES[: values.shape[1]]])
+    frame["predicted"] = np.asarray(CLASSES)[values.argmax(axis=1)]
+    frame["label"] = list(labels)
+    frame["group"] = [f"g{i}" for i in range(len(frame))] if groups is None else groups
+    return frame.assign(hospital=hospital, part=part)
+
+
+def calls(confidences, rights):
+    """Calls of class a with these probabilities, right or not; the rest goes to b, c and d."""
+    p = np.asarray(confidences, float)
+    rest = (1 - p)[:, None] / 3
+    values = np.concatenate([p[:, None], rest, rest, rest], axis=1)
+    return answers(values, ["a" if right else "b" for right in rights])
+
+
+def draw_world(n, sharpness, seed=0):
+    """Truths drawn from known probabilities, told by a model that is too sure by `sharpness`."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (n, 4))
+    true = softmax(logits, axis=1)
+    labels = [CLASSES[rng.choice(4, p=row)] for row in true]
+    return answers(softmax(sharpness * logits, axis=1), labels)
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
+def test_the_temperature_undoes_what_makes_a_model_too_sure(sharpness):
+    found = doubt.fit(draw_world(4000, sharpness), CLASSES, 0.05)
+    assert found.temperature == pytest.approx(sharpness, rel=0.1)
+
+
+def test_images_that_are_all_right_do_not_make_every_call_certain():
+    """The likelihood alone would ask for a temperature of 0; a few images tell less than many."""
+    few, many = (doubt.fit(calls([0.9] * n, [True] * n), CLASSES, 0.05) for n in (10, 1000))
+    assert doubt.COLDEST < many.temperature < few.temperature < 1
+    sure = doubt.measure(calls([0.9], [True]), CLASSES, few.temperature)["confidence"].item()
+    assert sure == pytest.approx(11 / 12, abs=1e-4)  # (n + 1) / (n + 2)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.3, 0.5, 0.7, 0.9, 0.99]), st.booleans()), min_size=1),
+    st.sampled_from([0.02, 0.1, 0.3]),
+)
+def test_the_threshold_accepts_the_most_images_that_keep_the_promise(made, error):
+    """Every cut is tried; equally sure images stand on one side of it."""
+    valid = calls(*zip(*made, strict=True))
+    found = doubt.fit(valid, CLASSES, error)
+    confidence = doubt.measure(valid, CLASSES, found.temperature)["confidence"]
+    right = valid["label"] == "a"
+    accepted = {}
+    for cut in confidence.unique():
+        kept = confidence >= cut
+        if ((~right[kept]).sum() + 0.5) / (kept.sum() + 1) <= error:
+            accepted[int(kept.sum())] = cut
+    assert found.n_accepted == max(accepted, default=0)
+    assert found.threshold == (accepted[max(accepted)] if accepted else None)
+    assert (found.reason is None) == bool(accepted)
+
+
+def test_a_promise_of_one_in_a_hundred_needs_forty_nine_right_calls():
+    found = {n: doubt.fit(calls([0.9] * n, [True] * n), CLASSES, 0.01) for n in (48, 49)}
+    assert (found[48].threshold, found[48].n_accepted) == (None, 0)
+    assert "48 validation images do not promise an error of 0.01" in found[48].reason
+    assert found[49].n_accepted == 49
+    assert found[48].describe()["threshold_reason"] == found[48].reason
+    assert "threshold_reason" not in found[49].describe()
+
+
+def test_without_validation_images_nothing_is_promised():
+    found = doubt.fit(calls([0.9], [True]).iloc[:0], CLASSES, 0.05)
+    assert (found.temperature, found.threshold) == (1.0, None)
+    block = doubt.score(calls([0.9] * 8, [True] * 8), CLASSES, found, 200, 1)["home"]["doubt"]
+    assert (block["accepted"], block["error_of_accepted"], block["promise"]) == (None, None, None)
+    assert "raise split.valid" in block["accepted_reason"]
+    assert block["error"]["value"] == 0
+
+
+def test_scores_of_known_answers():
+    """Sixty sure calls of which six are wrong, forty unsure ones of which half are."""
+    confidences = [0.9] * 60 + [0.4] * 40
+    rights = [i >= 6 for i in range(60)] + [i % 2 == 0 for i in range(40)]
+    block = doubt.score(calls(confidences, rights), CLASSES, PLAIN, 500, 1)["home"]["doubt"]
+    assert block["error"]["value"] == 0.26
+    assert (block["accepted"]["value"], block["accepted"]["n"]) == (0.6, 100)
+    assert (block["error_of_accepted"]["value"], block["error_of_accepted"]["n"]) == (0.1, 60)
+    assert block["error_of_surest_half"]["n"] == 60  # equally sure images stay together
+    assert block["error_of_surest_half"]["value"] == 0.1
+    # .4 beside .2: exactly half as probable is not close.
+    assert block["close"]["value"] == 0
+    assert block["top_3"]["value"] == 1
+    # |.9 - .9| over 60 images, |.4 - .5| over 40: no bin mixes the two.
+    assert block["ece"] == pytest.approx(0.04)
+    assert block["overconfidence"]["value"] == pytest.approx(-0.04)
+    assert block["overconfidence"]["low"] < -0.04 < block["overconfidence"]["high"]
+
+
+def test_close_calls_and_the_three_most_probable():
+    rows = answers(
+        [[0.5, 0.3, 0.15, 0.05], [0.5, 0.2, 0.16, 0.14], [0.1, 0.2, 0.3, 0.4]], ["b", "d", "a"]
+    )
+    found = doubt.measure(rows, CLASSES, 1.0)
+    assert found["close"].tolist() == [True, False, True]
+    assert found["in_top"].tolist() == [True, False, False]
+    assert not found["right"].any()
+    block = doubt.score(rows, CLASSES, PLAIN, 200, 1)["home"]["doubt"]
+    assert block["close_of_wrong"]["value"] == pytest.approx(2 / 3)
+    assert block["top_3"]["value"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("n", "n_wrong", "promise"), [(400, 0, "kept"), (40, 1, "open"), (60, 20, "broken")]
+)
+def test_a_promise_is_kept_broken_or_open(n, n_wrong, promise):
+    rows = calls([0.9] * n, [i >= n_wrong for i in range(n)])
+    assert doubt.score(rows, CLASSES, PLAIN, 500, 1)["home"]["doubt"]["promise"] == promise
+
+
+def test_few_groups_and_few_classes_give_values_without_ends():
+    rows = calls([0.9] * 10, [True] * 9 + [False]).assign(group="one patient")
+    block = doubt.score(rows, CLASSES, PLAIN, 200, 1)["home"]["doubt"]
+    assert (block["error_of_accepted"]["value"], block["promise"]) == (0.1, None)
+    assert block["overconfidence"]["low"] is None
+    assert block["overconfidence"]["interval_reason"] == "too few groups: 1; 6 are needed"
+    three = answers([[0.7, 0.2, 0.1]] * 8, ["a"] * 8)
+    block = doubt.score(three, CLASSES[:3], PLAIN, 200, 1)["home"]["doubt"]
+    assert block["top_3"] is None
+    assert "3 classes or fewer" in block["top_3_reason"]
+
+
+def test_images_of_one_patient_widen_the_interval_of_overconfidence():
+    rng = np.random.default_rng(3)
+    sick = rng.random(20) < 0.5
+    rows = calls([0.9] * 400, np.repeat(sick, 20))
+    own, alone = (
+        doubt.score(rows.assign(group=groups), CLASSES, PLAIN, 500, 1)["home"]["doubt"]
+        for groups in (np.repeat(np.arange(20), 20).astype(str), np.arange(400).astype(str))
+    )
+    wide, narrow = (one["overconfidence"] for one in (own, alone))
+    assert wide["value"] == narrow["value"] == pytest.approx(0.9 - sick.mean())
+    assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
+
+
+def test_a_well_calibrated_model_lies_on_the_diagonal():
+    """And one that is three times as sure does not, until its temperature is known."""
+    rows = draw_world(4000, 3.0, seed=5)
+    found = doubt.fit(rows, CLASSES, 0.05)
+    block = doubt.score(rows, CLASSES, found, 200, 1)["home"]["doubt"]
+    assert block["ece"] < 0.03 < 0.1 < block["ece_before"]
+    listed = doubt.list_reliability(rows, CLASSES, found.temperature)
+    assert listed["n"].tolist() == [400] * 10
+    assert (listed["confidence"] - listed["accuracy"]).abs().max() < 0.08
+    assert listed["confidence"].is_monotonic_decreasing
+
+
+def test_risk_of_the_surest_images():
+    """Of equally sure images none comes first; all answered, the error is that of all."""
+    rows = calls([0.9] * 10 + [0.5] * 10, [True] * 10 + [False] * 5 + [True] * 5)
+    listed = doubt.list_risk(rows, CLASSES, 1.0)
+    risk = dict(zip(listed["coverage"], listed["error"], strict=True))
+    assert risk[0.5] == 0
+    assert risk[0.75] == pytest.approx(2.5 / 15)
+    assert risk[1.0] == pytest.approx(0.25)
+    shuffled = rows.sample(frac=1, random_state=1)
+    pd.testing.assert_frame_equal(doubt.list_risk(shuffled, CLASSES, 1.0), listed)
+    one = doubt.list_risk(rows.iloc[:1], CLASSES, 1.0)
+    assert one[["coverage", "error"]].to_numpy().tolist() == [[1.0, 0.0]]
+
+
+def test_probabilities_of_zero_are_no_certainty():
+    """Neighbours and trees say 0; one such that was wrong must not make all numbers infinite."""
+    rows = answers([[1, 0, 0, 0]] * 30, ["a"] * 29 + ["b"])
+    found = doubt.fit(rows, CLASSES, 0.1)
+    assert np.isfinite(found.temperature)
+    sure = doubt.measure(rows, CLASSES, found.temperature)["confidence"]
+    assert sure.iloc[0] == pytest.approx(29 / 30, abs=0.03)
