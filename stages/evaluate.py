@@ -6,7 +6,7 @@ from pathlib import Path
 from stages.core import params
 from stages.core.errors import run_stage
 from stages.core.store import read_metrics, write_csv, write_metrics
-from stages.core.tables import ADAPTED, LABELS, SPLIT
+from stages.core.tables import ADAPTED, IMAGES, LABELS, SPLIT
 from stages.evaluation import doubt, metrics, on_site, predictions, scoring, screening
 from stages.splits import leaks
 
@@ -48,9 +48,12 @@ def main() -> None:
     told = {name: read_metrics("adapt", name) for name in content["by_hospital"]}
     valid = predictions.add_truth(found, predictions.choose_valid(split, rule.hospitals))
     metrics.require_known("data/split", valid["label"], classes)
-    sure = doubt.fit(valid, classes, rule.evaluate.error)
-    doubted = doubt.score(scored, classes, sure, rule.evaluate.bootstrap, rule.seed)
-    content["doubt"] = sure.describe()
+    pictures = IMAGES.read_all(rule.hospitals, ["hospital", "place"])
+    places = dict(zip(pictures["hospital"], pictures["place"], strict=True))
+    wished = rule.evaluate.error
+    doubted = doubt.score(
+        scored, valid, places, classes, wished, rule.evaluate.bootstrap, rule.seed
+    )
     adapted = on_site.score(scored, ADAPTED.read_all(rule.hospitals), told, *draw)
     content["not_scored"] = sorted(set(rule.hospitals) - set(content["by_hospital"]))
     for hospital, block in content["by_hospital"].items():
@@ -62,9 +65,8 @@ def main() -> None:
 
     write_csv(PLOTS / "confusion.csv", predictions.list_confusions(predicted))
     write_csv(PLOTS / "scores.csv", scoring.list_class_scores(content))
-    ask = (scored, classes, sure.temperature)
-    write_csv(PLOTS / "reliability.csv", doubt.list_reliability(*ask))
-    write_csv(PLOTS / "risk.csv", doubt.list_risk(*ask))
+    write_csv(PLOTS / "reliability.csv", doubt.list_reliability(scored, classes))
+    write_csv(PLOTS / "risk.csv", doubt.list_risk(scored, classes))
     write_metrics("evaluate", content)
     for hospital, block in content["by_hospital"].items():
         macro_f1 = block["metrics"]["macro_f1"]["value"]

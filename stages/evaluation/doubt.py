@@ -1,7 +1,7 @@
 """How far a model's confidence is to be trusted, and which images it may answer alone."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,15 @@ STEPS = 20  # of a risk-coverage curve
 PERCENT = 100
 SMALLEST = 1e-9  # probability: trees and neighbours give 0, which no temperature changes
 COLDEST, HOTTEST = 0.05, 20.0
-NO_VALID = "no image validates: raise split.valid"
+NO_IMAGE = "no image to learn it from"
+TRAINS = "it trains: home tells"
+ALONE = "no other place is unseen"
 FEW_CLASSES = f"a model of {TOP} classes or fewer always names the right one among {TOP}"
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """What the validation images say of a model's confidence.
+    """What some images that taught the model nothing say of its confidence.
 
     Attributes
     ----------
@@ -35,49 +37,37 @@ class Doubt:
         By which log-probabilities are divided; above 1 where the model is too sure.
     threshold : float, optional
         Calls of that confidence or more are accepted; None where no threshold is known.
-    error : float
+    wished_error : float
         Share of wrong calls among the accepted ones that was asked for.
-    n_valid, n_accepted : int
-        Validation images, and those of them that are accepted.
+    n_images : int
+        From which both were learnt.
     reason : str, optional
         Why there is no threshold.
     """
 
     temperature: float
     threshold: float | None
-    error: float
-    n_valid: int
-    n_accepted: int
+    wished_error: float
+    n_images: int
     reason: str | None = None
 
-    def describe(self) -> dict[str, Any]:
-        """Return what metrics/evaluate.json says of it."""
-        told = {"threshold_reason": self.reason} if self.reason else {}
-        return {
-            "error": self.error,
-            "temperature": self.temperature,
-            "threshold": self.threshold,
-            "n_valid": self.n_valid,
-            "n_accepted": self.n_accepted,
-        } | told
 
-
-def fit(valid: pd.DataFrame, classes: Sequence[str], error: float) -> Doubt:
-    """Fit temperature and threshold on the validation images.
+def fit(images: pd.DataFrame, classes: Sequence[str], wished_error: float) -> Doubt:
+    """Fit temperature and threshold.
 
     Parameters
     ----------
-    valid : pandas.DataFrame, shape (n_images, n_columns)
+    images : pandas.DataFrame, shape (n_images, n_columns)
         ``label`` (the truth), ``predicted`` and ``p_<class>``.
     classes : sequence of str
         All classes of the model.
-    error : float
+    wished_error : float
         Share of wrong calls wished among the accepted ones, 0..1.
 
     Returns
     -------
     Doubt
-        Without a validation image the temperature is 1, and there is no threshold.
+        Without an image the temperature is 1, and there is no threshold.
 
     Notes
     -----
@@ -95,86 +85,95 @@ def fit(valid: pd.DataFrame, classes: Sequence[str], error: float) -> Doubt:
     .. [2] J. Platt, "Probabilistic outputs for support vector machines", Adv. Large Margin
        Classifiers (1999), 61-74.
     """
-    if valid.empty:
-        return Doubt(1.0, None, error, 0, 0, NO_VALID)
-    temperature = _fit_temperature(valid, classes)
-    images = measure(valid, classes, temperature)
-    ordered = images.sort_values("confidence", ascending=False, kind="stable")
-    confidence = ordered["confidence"].to_numpy()
-    n = np.arange(1, len(ordered) + 1)
-    bound = ((~ordered["right"]).cumsum().to_numpy() + HALF) / (n + 1)
+    n_images = len(images)
+    if not n_images:
+        return Doubt(1.0, None, wished_error, 0, NO_IMAGE)
+    temperature = _fit_temperature(images, classes)
+    ranked = measure(images, classes, temperature).sort_values("confidence", ascending=False)
+    confidence = ranked["confidence"].to_numpy()
+    n = np.arange(1, n_images + 1)
+    bound = ((~ranked["right"]).cumsum().to_numpy() + HALF) / (n + 1)
     is_last = np.append(confidence[1:] < confidence[:-1], True)  # equal calls stay together
-    fits = np.flatnonzero((bound <= error) & is_last)
-    if not len(fits):
-        return Doubt(
-            temperature, None, error, len(valid), 0,
-            f"the surest of {len(valid)} validation images do not promise an error of {error:g}: "
-            "too few are right",
-        )  # fmt: skip
-    last = fits[-1]
-    return Doubt(temperature, float(confidence[last]), error, len(valid), int(n[last]))
+    fits = np.flatnonzero((bound <= wished_error) & is_last)
+    if len(fits):
+        return Doubt(temperature, float(confidence[fits[-1]]), wished_error, n_images)
+    reason = f"of {n_images} images not even the surest promise an error of {wished_error:g}"
+    return Doubt(temperature, None, wished_error, n_images, reason)
 
 
-def measure(rows: pd.DataFrame, classes: Sequence[str], temperature: float) -> pd.DataFrame:
+def measure(images: pd.DataFrame, classes: Sequence[str], temperature: float) -> pd.DataFrame:
     """Tell of each image how sure the model is, and whether it is right.
 
     Parameters
     ----------
-    rows : pandas.DataFrame, shape (n_images, n_columns)
+    images : pandas.DataFrame, shape (n_images, n_columns)
         ``label``, ``predicted`` and ``p_<class>``, beside any others.
     classes : sequence of str
         All classes of the model.
     temperature : float
+        1 for the probabilities as they are.
 
     Returns
     -------
     pandas.DataFrame
-        As `rows`, with ``confidence`` (probability of the class called, 0..1), ``right``,
+        As `images`, with ``confidence`` (probability of the class called, 0..1), ``right``,
         ``in_top`` (whether the truth is among the three most probable classes) and ``close``
         (whether the second class is more than half as probable as the first).
     """
-    probabilities = softmax(_logs(rows, classes) / temperature, axis=1)
-    ranked = np.sort(probabilities, axis=1)
-    place = pd.Index(classes).get_indexer(rows["label"])
+    probabilities = softmax(_logs(images, classes) / temperature, axis=1)
     order = np.argsort(-probabilities, axis=1, kind="stable")
-    second = ranked[:, -2] if len(classes) > 1 else np.zeros(len(rows))
-    return rows.assign(
-        confidence=ranked[:, -1],
-        right=rows["label"].to_numpy() == rows["predicted"].to_numpy(),
-        in_top=(order[:, :TOP] == place[:, None]).any(axis=1),
-        close=CLOSE * second > ranked[:, -1],
+    ranked = np.take_along_axis(probabilities, order, axis=1)
+    truth = pd.Index(classes).get_indexer(images["label"])
+    return images.assign(
+        confidence=ranked[:, 0],
+        right=images["label"].to_numpy() == images["predicted"].to_numpy(),
+        in_top=(order[:, :TOP] == truth[:, None]).any(axis=1),
+        close=(CLOSE * ranked[:, 1:2] > ranked[:, :1]).any(axis=1),
     )
 
 
 def score(
-    scored: pd.DataFrame, classes: Sequence[str], doubt: Doubt, n_draws: int, seed: int
+    scored: pd.DataFrame,
+    valid: pd.DataFrame,
+    places: Mapping[str, str],
+    classes: Sequence[str],
+    wished_error: float,
+    n_draws: int,
+    seed: int,
 ) -> dict[str, dict[str, Any]]:
     """Tell at each hospital what the confidence is worth.
 
     Parameters
     ----------
     scored : pandas.DataFrame, shape (n_images, n_columns)
-        ``hospital``, ``label``, ``predicted``, ``p_<class>`` and ``group``.
+        ``hospital``, ``part``, ``label``, ``predicted``, ``p_<class>`` and ``group``.
+    valid : pandas.DataFrame, shape (n_images, n_columns)
+        The validation images; as for `fit`.
+    places : mapping of str to str
+        By hospital its place; copies and parts of one hospital share it.
     classes : sequence of str
         All classes of the model.
-    doubt : Doubt
-        Of the validation images; no image of `scored` moves it.
+    wished_error : float
+        As for `fit`.
     n_draws, seed : int
         For the intervals.
 
     Returns
     -------
     dict
-        For each hospital a dict with ``doubt``: ``error`` (share of wrong calls), ``accepted``
-        and ``error_of_accepted``, ``promise`` (of the wished error: kept, broken, or open where
-        the interval holds both), ``error_of_surest_half``, ``close`` and ``close_of_wrong``,
-        ``top_3`` (the truth is among the three most probable classes), each with the interval of
-        `bootstrap.describe_share`; ``overconfidence`` (mean confidence minus accuracy), ``ece``
-        (expected calibration error) and ``ece_before`` (at temperature 1). What cannot be told is
-        None, beside ``<name>_reason``.
+        For each hospital a dict with ``doubt``. Of the probabilities as they are: ``error`` (share
+        of wrong calls), ``error_of_surest_half``, ``close`` and ``close_of_wrong``, ``top_3`` (the
+        truth is among the three most probable classes), each with the interval of
+        `bootstrap.describe_share`; ``overconfidence`` (mean confidence minus accuracy) and ``ece``
+        (expected calibration error). Of a doubt learnt at ``home`` (from the validation images)
+        and ``elsewhere`` (at unseen hospitals of other places): its attributes, ``accepted``,
+        ``error_of_accepted``, ``promise`` (kept, broken, or open where the interval holds both),
+        ``overconfidence`` and ``ece``. What cannot be told is None, beside ``<name>_reason``.
 
     Notes
     -----
+    No image of a hospital takes part in the doubt that is judged there.
+
     The expected calibration error is over ten bins of as many images each [1]_. It is never
     negative, so that of few images is too high.
 
@@ -183,21 +182,26 @@ def score(
     .. [1] K. Nguyen and B. O'Connor, "Posterior calibration and exploratory analysis for natural
        language processing models", Proc. EMNLP (2015), 1587-1598.
     """
+    home = fit(valid, classes, wished_error)
+    unseen = scored[scored["part"] == "unseen"]
     blocks: dict[str, dict[str, Any]] = {}
-    for name, rows in scored.groupby("hospital", sort=True):
-        images = measure(rows, classes, doubt.temperature)
-        own_seed = seed_for(seed, "doubt", str(name))
-        block = _describe_shares(images, len(classes), doubt, n_draws, own_seed)
-        block["overconfidence"] = _describe_overconfidence(images, n_draws, own_seed)
-        block["ece"] = _calibration_error(images)
-        block["ece_before"] = _calibration_error(measure(rows, classes, 1.0))
-        blocks[str(name)] = {"doubt": block}
+    for name, own in scored.groupby("hospital", sort=True):
+        hospital = str(name)
+        draw = (n_draws, seed_for(seed, "doubt", hospital))
+        block = _describe(measure(own, classes, 1.0), len(classes), *draw)
+        block["home"] = _describe_promise(own, classes, home, *draw)
+        others = unseen[unseen["hospital"].map(places) != places[hospital]]
+        if (own["part"] != "unseen").any() or others.empty:
+            reason = ALONE if others.empty else TRAINS
+            block |= {"elsewhere": None, "elsewhere_reason": reason}
+        else:
+            elsewhere = fit(others, classes, wished_error)
+            block["elsewhere"] = _describe_promise(own, classes, elsewhere, *draw)
+        blocks[hospital] = {"doubt": block}
     return blocks
 
 
-def list_reliability(
-    scored: pd.DataFrame, classes: Sequence[str], temperature: float
-) -> pd.DataFrame:
+def list_reliability(scored: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """List mean confidence beside accuracy, ten bins of each hospital's images.
 
     Returns
@@ -205,15 +209,14 @@ def list_reliability(
     pandas.DataFrame
         ``hospital``, ``part``, ``confidence``, ``accuracy`` and ``n``.
     """
-    images = measure(scored, classes, temperature)
     pieces = [
         _bin(own).assign(hospital=name, part=part)
-        for (name, part), own in images.groupby(["hospital", "part"], sort=True)
+        for (name, part), own in measure(scored, classes, 1.0).groupby(["hospital", "part"])
     ]
     return pd.concat(pieces)[["hospital", "part", "confidence", "accuracy", "n"]]
 
 
-def list_risk(scored: pd.DataFrame, classes: Sequence[str], temperature: float) -> pd.DataFrame:
+def list_risk(scored: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """List the share of wrong calls among the surest images of each hospital.
 
     Returns
@@ -222,9 +225,8 @@ def list_risk(scored: pd.DataFrame, classes: Sequence[str], temperature: float) 
         ``hospital``, ``part``, ``coverage`` (share of the images that are answered) and ``error``
         (of those); twenty rows at most for each hospital.
     """
-    images = measure(scored, classes, temperature)
     pieces = []
-    for (name, part), own in images.groupby(["hospital", "part"], sort=True):
+    for (name, part), own in measure(scored, classes, 1.0).groupby(["hospital", "part"]):
         n = np.unique(np.ceil(len(own) * np.arange(1, STEPS + 1) / STEPS).astype(int))
         risk = 1 - _rank(own)["right"].cumsum().to_numpy()[n - 1] / n
         piece = pd.DataFrame({"coverage": n / len(own), "error": risk})
@@ -238,12 +240,12 @@ def _logs(rows: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
     return np.asarray(np.log(np.clip(values, SMALLEST, None)))
 
 
-def _fit_temperature(valid: pd.DataFrame, classes: Sequence[str]) -> float:
-    logs = _logs(valid, classes)
+def _fit_temperature(images: pd.DataFrame, classes: Sequence[str]) -> float:
+    logs = _logs(images, classes)
     n, n_classes = logs.shape
     if n_classes == 1:
         return 1.0
-    true = logs[np.arange(n), pd.Index(classes).get_indexer(valid["label"])]
+    true = logs[np.arange(n), pd.Index(classes).get_indexer(images["label"])]
     unsure = 1 / (n + 2)
     others = (logs.sum(axis=1) - true) / (n_classes - 1)
     wanted = float(((1 - unsure) * true + unsure * others).mean())
@@ -257,34 +259,56 @@ def _fit_temperature(valid: pd.DataFrame, classes: Sequence[str]) -> float:
     return math.exp(found.x)
 
 
-def _describe_shares(
-    images: pd.DataFrame, n_classes: int, doubt: Doubt, n_draws: int, seed: int
-) -> dict[str, Any]:
-    def share(hits: pd.Series) -> dict[str, Any]:
-        return describe_share(hits, images.loc[hits.index, "group"], n_draws, seed)
-
+def _describe(images: pd.DataFrame, n_classes: int, n_draws: int, seed: int) -> dict[str, Any]:
+    """Describe what needs no threshold; `images` as `measure` gives them."""
     confidence, wrong = images["confidence"], ~images["right"]
     median = confidence.nlargest(math.ceil(len(images) / 2)).iloc[-1]
-    block: dict[str, Any] = {
-        "error": share(wrong),
-        "error_of_surest_half": share(wrong[confidence >= median]),
-        "close": share(images["close"]),
-        "close_of_wrong": share(images.loc[wrong, "close"]),
+    hits = {
+        "error": wrong,
+        "error_of_surest_half": wrong[confidence >= median],
+        "close": images["close"],
+        "close_of_wrong": images.loc[wrong, "close"],
+        "top_3": images["in_top"],
     }
-    if n_classes > TOP:
-        block["top_3"] = share(images["in_top"])
-    else:
+    block: dict[str, Any] = {
+        name: describe_share(one, images.loc[one.index, "group"], n_draws, seed)
+        for name, one in hits.items()
+    }
+    if n_classes <= TOP:
         block |= {"top_3": None, "top_3_reason": FEW_CLASSES}
+    return block | _describe_calibration(images, n_draws, seed)
+
+
+def _describe_promise(
+    rows: pd.DataFrame, classes: Sequence[str], doubt: Doubt, n_draws: int, seed: int
+) -> dict[str, Any]:
+    """Describe a doubt, and what it is worth on images that it does not know."""
+    images = measure(rows, classes, doubt.temperature)
+    block = vars(doubt) | _describe_calibration(images, n_draws, seed)
     if doubt.threshold is None:
-        nothing = dict.fromkeys(("accepted", "error_of_accepted", "promise"))
-        return block | nothing | {"accepted_reason": doubt.reason}
-    accepted = confidence >= doubt.threshold
-    kept = share(wrong[accepted])
-    block |= {"accepted": share(accepted), "error_of_accepted": kept, "promise": None}
-    if kept["low"] is not None:
-        broken, open_ = kept["low"] > doubt.error, kept["high"] > doubt.error
+        return block | dict.fromkeys(("accepted", "error_of_accepted", "promise"))
+    del block["reason"]
+    accepted = images["confidence"] >= doubt.threshold
+    kept = images[accepted]
+    error = describe_share(~kept["right"], kept["group"], n_draws, seed)
+    block |= {
+        "accepted": describe_share(accepted, images["group"], n_draws, seed),
+        "error_of_accepted": error,
+        "promise": None,
+    }
+    if error["low"] is not None:
+        broken, open_ = (error[end] > doubt.wished_error for end in ("low", "high"))
         block["promise"] = "broken" if broken else "open" if open_ else "kept"
     return block
+
+
+def _describe_calibration(images: pd.DataFrame, n_draws: int, seed: int) -> dict[str, Any]:
+    bins = _bin(images)
+    gaps = (bins["confidence"] - bins["accuracy"]).abs()
+    return {
+        "overconfidence": _describe_overconfidence(images, n_draws, seed),
+        "ece": float((gaps * bins["n"]).sum() / bins["n"].sum()),
+    }
 
 
 def _describe_overconfidence(images: pd.DataFrame, n_draws: int, seed: int) -> dict[str, Any]:
@@ -323,9 +347,3 @@ def _bin(images: pd.DataFrame) -> pd.DataFrame:
     return ranked.groupby(place).agg(
         confidence=("confidence", "mean"), accuracy=("right", "mean"), n=("right", "size")
     )
-
-
-def _calibration_error(images: pd.DataFrame) -> float:
-    bins = _bin(images)
-    gaps = (bins["confidence"] - bins["accuracy"]).abs()
-    return float((gaps * bins["n"]).sum() / bins["n"].sum())

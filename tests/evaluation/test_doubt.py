@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from stages.evaluation import doubt
-from stages.evaluation.doubt import Doubt
 
 CLASSES = ["a", "b", "c", "d"]
-PLAIN = Doubt(1.0, 0.8, 0.05, 100, 90)
+PLACES = {"home": "home", "away": "away", "copy": "away", "far": "far"}
 
 
 def answers(probabilities, labels, hospital="home", part="test", groups=None):
@@ -30,6 +29,14 @@ def calls(confidences, rights):
     rest = (1 - p)[:, None] / 3
     values = np.concatenate([p[:, None], rest, rest, rest], axis=1)
     return answers(values, ["a" if right else "b" for right in rights])
+
+
+def tell(scored, valid=None, wished_error=0.05, classes=CLASSES):
+    """What `score` says of the only hospital, or of each of several."""
+    valid = scored.iloc[:0] if valid is None else valid
+    found = doubt.score(scored, valid, PLACES, classes, wished_error, 400, 1)
+    blocks = {name: block["doubt"] for name, block in found.items()}
+    return blocks if len(blocks) > 1 else next(iter(blocks.values()))
 
 
 def draw_world(n, sharpness, seed=0):
@@ -70,46 +77,82 @@ def test_the_threshold_accepts_the_most_images_that_keep_the_promise(made, error
         kept = confidence >= cut
         if ((~right[kept]).sum() + 0.5) / (kept.sum() + 1) <= error:
             accepted[int(kept.sum())] = cut
-    assert found.n_accepted == max(accepted, default=0)
     assert found.threshold == (accepted[max(accepted)] if accepted else None)
     assert (found.reason is None) == bool(accepted)
 
 
 def test_a_promise_of_one_in_a_hundred_needs_forty_nine_right_calls():
     found = {n: doubt.fit(calls([0.9] * n, [True] * n), CLASSES, 0.01) for n in (48, 49)}
-    assert (found[48].threshold, found[48].n_accepted) == (None, 0)
-    assert "48 validation images do not promise an error of 0.01" in found[48].reason
-    assert found[49].n_accepted == 49
-    assert found[48].describe()["threshold_reason"] == found[48].reason
-    assert "threshold_reason" not in found[49].describe()
+    assert found[48].threshold is None
+    assert found[48].reason == "of 48 images not even the surest promise an error of 0.01"
+    assert (found[49].n_images, found[49].reason) == (49, None)
+    assert found[49].threshold is not None
 
 
 def test_without_validation_images_nothing_is_promised():
-    found = doubt.fit(calls([0.9], [True]).iloc[:0], CLASSES, 0.05)
-    assert (found.temperature, found.threshold) == (1.0, None)
-    block = doubt.score(calls([0.9] * 8, [True] * 8), CLASSES, found, 200, 1)["home"]["doubt"]
-    assert (block["accepted"], block["error_of_accepted"], block["promise"]) == (None, None, None)
-    assert "raise split.valid" in block["accepted_reason"]
-    assert block["error"]["value"] == 0
+    home = tell(calls([0.9] * 8, [True] * 8))["home"]
+    assert (home["temperature"], home["n_images"]) == (1.0, 0)
+    assert home["reason"] == "no image to learn it from"
+    told = ("threshold", "accepted", "error_of_accepted", "promise")
+    assert [home[name] for name in told] == [None] * 4
+    assert home["overconfidence"]["value"] == pytest.approx(-0.1)
 
 
 def test_scores_of_known_answers():
     """Sixty sure calls of which six are wrong, forty unsure ones of which half are."""
     confidences = [0.9] * 60 + [0.4] * 40
     rights = [i >= 6 for i in range(60)] + [i % 2 == 0 for i in range(40)]
-    block = doubt.score(calls(confidences, rights), CLASSES, PLAIN, 500, 1)["home"]["doubt"]
+    rows = calls(confidences, rights)
+    block = tell(rows, valid=rows, wished_error=0.12)
     assert block["error"]["value"] == 0.26
-    assert (block["accepted"]["value"], block["accepted"]["n"]) == (0.6, 100)
-    assert (block["error_of_accepted"]["value"], block["error_of_accepted"]["n"]) == (0.1, 60)
     assert block["error_of_surest_half"]["n"] == 60  # equally sure images stay together
     assert block["error_of_surest_half"]["value"] == 0.1
-    # .4 beside .2: exactly half as probable is not close.
-    assert block["close"]["value"] == 0
+    assert block["close"]["value"] == 0  # .4 beside .2: exactly half as probable is not close
     assert block["top_3"]["value"] == 1
     # |.9 - .9| over 60 images, |.4 - .5| over 40: no bin mixes the two.
     assert block["ece"] == pytest.approx(0.04)
     assert block["overconfidence"]["value"] == pytest.approx(-0.04)
     assert block["overconfidence"]["low"] < -0.04 < block["overconfidence"]["high"]
+    home = block["home"]
+    assert (home["accepted"]["value"], home["accepted"]["n"]) == (0.6, 100)
+    assert (home["error_of_accepted"]["value"], home["error_of_accepted"]["n"]) == (0.1, 60)
+    assert (home["wished_error"], home["n_images"], home["promise"]) == (0.12, 100, "open")
+    assert "reason" not in home
+
+
+def test_no_image_of_a_hospital_teaches_the_doubt_that_is_judged_there():
+    """Home learns from validation, elsewhere from unseen hospitals of other places."""
+    valid = calls([0.9] * 60, [True] * 60)
+    hospitals = {
+        "home": ("test", [True] * 50), "away": ("unseen", [True, False] * 25),
+        "copy": ("unseen", [False] * 40), "far": ("unseen", [True] * 70),
+    }  # fmt: skip
+    scored = pd.concat(
+        [
+            calls([0.9] * len(rights), rights).assign(hospital=name, part=part)
+            for name, (part, rights) in hospitals.items()
+        ]
+    )
+    found = tell(scored, valid, 0.1)
+    assert {block["home"]["n_images"] for block in found.values()} == {60}
+    assert len({block["home"]["temperature"] for block in found.values()}) == 1
+    assert found["home"]["elsewhere"] is None
+    assert found["home"]["elsewhere_reason"] == "it trains: home tells"
+    assert [found[name]["elsewhere"]["n_images"] for name in ("away", "copy", "far")] == [
+        70, 70, 90,
+    ]  # fmt: skip
+    # Sure at home and at far, where every call is right; a coin at away: one promise is broken.
+    assert (found["home"]["home"]["promise"], found["away"]["home"]["promise"]) == (
+        "kept", "broken",
+    )  # fmt: skip
+    assert found["far"]["elsewhere"]["threshold"] is None
+    alone = tell(scored[scored["hospital"].isin(["away", "copy"])], valid, 0.1)
+    assert {block["elsewhere_reason"] for block in alone.values()} == {"no other place is unseen"}
+    wrong = scored.assign(label=scored["label"].where(scored["hospital"] != "far", "c"))
+    again = tell(wrong, valid, 0.1)["far"]
+    for name in ("home", "elsewhere"):
+        for key in ("temperature", "threshold"):
+            assert again[name][key] == found["far"][name][key]
 
 
 def test_close_calls_and_the_three_most_probable():
@@ -120,7 +163,7 @@ def test_close_calls_and_the_three_most_probable():
     assert found["close"].tolist() == [True, False, True]
     assert found["in_top"].tolist() == [True, False, False]
     assert not found["right"].any()
-    block = doubt.score(rows, CLASSES, PLAIN, 200, 1)["home"]["doubt"]
+    block = tell(rows)
     assert block["close_of_wrong"]["value"] == pytest.approx(2 / 3)
     assert block["top_3"]["value"] == pytest.approx(1 / 3)
 
@@ -130,17 +173,18 @@ def test_close_calls_and_the_three_most_probable():
 )
 def test_a_promise_is_kept_broken_or_open(n, n_wrong, promise):
     rows = calls([0.9] * n, [i >= n_wrong for i in range(n)])
-    assert doubt.score(rows, CLASSES, PLAIN, 500, 1)["home"]["doubt"]["promise"] == promise
+    valid = calls([0.9] * 100, [True] * 100)
+    assert tell(rows, valid)["home"]["promise"] == promise
 
 
 def test_few_groups_and_few_classes_give_values_without_ends():
     rows = calls([0.9] * 10, [True] * 9 + [False]).assign(group="one patient")
-    block = doubt.score(rows, CLASSES, PLAIN, 200, 1)["home"]["doubt"]
-    assert (block["error_of_accepted"]["value"], block["promise"]) == (0.1, None)
+    block = tell(rows, calls([0.9] * 100, [True] * 100))
+    home = block["home"]
+    assert (home["error_of_accepted"]["value"], home["promise"]) == (0.1, None)
     assert block["overconfidence"]["low"] is None
     assert block["overconfidence"]["interval_reason"] == "too few groups: 1; 6 are needed"
-    three = answers([[0.7, 0.2, 0.1]] * 8, ["a"] * 8)
-    block = doubt.score(three, CLASSES[:3], PLAIN, 200, 1)["home"]["doubt"]
+    block = tell(answers([[0.7, 0.2, 0.1]] * 8, ["a"] * 8), classes=CLASSES[:3])
     assert block["top_3"] is None
     assert "3 classes or fewer" in block["top_3_reason"]
 
@@ -150,7 +194,7 @@ def test_images_of_one_patient_widen_the_interval_of_overconfidence():
     sick = rng.random(20) < 0.5
     rows = calls([0.9] * 400, np.repeat(sick, 20))
     own, alone = (
-        doubt.score(rows.assign(group=groups), CLASSES, PLAIN, 500, 1)["home"]["doubt"]
+        tell(rows.assign(group=groups))
         for groups in (np.repeat(np.arange(20), 20).astype(str), np.arange(400).astype(str))
     )
     wide, narrow = (one["overconfidence"] for one in (own, alone))
@@ -160,11 +204,9 @@ def test_images_of_one_patient_widen_the_interval_of_overconfidence():
 
 def test_a_well_calibrated_model_lies_on_the_diagonal():
     """And one that is three times as sure does not, until its temperature is known."""
-    rows = draw_world(4000, 3.0, seed=5)
-    found = doubt.fit(rows, CLASSES, 0.05)
-    block = doubt.score(rows, CLASSES, found, 200, 1)["home"]["doubt"]
-    assert block["ece"] < 0.03 < 0.1 < block["ece_before"]
-    listed = doubt.list_reliability(rows, CLASSES, found.temperature)
+    block = tell(draw_world(4000, 3.0, seed=5), draw_world(4000, 3.0, seed=6))
+    assert block["home"]["ece"] < 0.03 < 0.1 < block["ece"]
+    listed = doubt.list_reliability(draw_world(4000, 1.0), CLASSES)
     assert listed["n"].tolist() == [400] * 10
     assert (listed["confidence"] - listed["accuracy"]).abs().max() < 0.08
     assert listed["confidence"].is_monotonic_decreasing
@@ -173,14 +215,14 @@ def test_a_well_calibrated_model_lies_on_the_diagonal():
 def test_risk_of_the_surest_images():
     """Of equally sure images none comes first; all answered, the error is that of all."""
     rows = calls([0.9] * 10 + [0.5] * 10, [True] * 10 + [False] * 5 + [True] * 5)
-    listed = doubt.list_risk(rows, CLASSES, 1.0)
+    listed = doubt.list_risk(rows, CLASSES)
     risk = dict(zip(listed["coverage"], listed["error"], strict=True))
     assert risk[0.5] == 0
     assert risk[0.75] == pytest.approx(2.5 / 15)
     assert risk[1.0] == pytest.approx(0.25)
     shuffled = rows.sample(frac=1, random_state=1)
-    pd.testing.assert_frame_equal(doubt.list_risk(shuffled, CLASSES, 1.0), listed)
-    one = doubt.list_risk(rows.iloc[:1], CLASSES, 1.0)
+    pd.testing.assert_frame_equal(doubt.list_risk(shuffled, CLASSES), listed)
+    one = doubt.list_risk(rows.iloc[:1], CLASSES)
     assert one[["coverage", "error"]].to_numpy().tolist() == [[1.0, 0.0]]
 
 

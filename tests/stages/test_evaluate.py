@@ -15,8 +15,8 @@ import yaml
 from stages import evaluate
 from stages.core.errors import ModelError, SplitError, TableError
 from stages.core.store import write_metrics
-from stages.core.tables import ADAPTED, LABELS, PREDICTIONS, SPLIT
-from tests.stages.cohort import ROOT, write_project, write_split
+from stages.core.tables import ADAPTED, IMAGES, LABELS, PREDICTIONS, SPLIT
+from tests.stages.cohort import ROOT, picture_rows, write_project, write_split
 
 HOSPITALS = ("north", "east")
 CLASSES = ["basophil", "eosinophil", "monocyte"]
@@ -71,6 +71,7 @@ def write_cohort(frame, classes):
     answer(frame, classes)
     for hospital, rows in frame.groupby("hospital"):
         adapt(str(hospital), rows)
+        IMAGES.write(picture_rows(str(hospital), 1, 1), hospital)  # their place alone is read
 
 
 def answer(frame, classes):
@@ -141,28 +142,20 @@ def test_on_site_stands_beside_the_scores(project):
     assert block["gain"]["accuracy"] == {"value": 0.5, "low": None, "high": None}
 
 
-def test_doubt_comes_of_the_validation_images_alone(project):
-    """One, right: no other image moves the temperature or the threshold; north and east are told."""
+def test_doubt_stands_beside_the_scores(project):
+    """One image validates, rightly: the promise of home; no other hospital is unseen but east."""
     evaluate.main()
-    content = read_metrics(project)
-    known = content["doubt"]
-    assert (known["error"], known["n_valid"], known["n_accepted"]) == (0.3, 1, 1)
-    north, east = (content["by_hospital"][name]["doubt"] for name in HOSPITALS)
+    north, east = (read_metrics(project)["by_hospital"][name]["doubt"] for name in HOSPITALS)
     assert (north["error"]["value"], east["error"]["value"]) == (0.125, 0.5)
-    assert (north["accepted"]["value"], east["accepted"]["value"]) == (1.0, 1.0)
-    assert (north["top_3"], north["promise"]) == (None, None)
-    rewrite_split(
-        lambda frame: frame.assign(label=frame["label"].where(frame["part"] == "valid", "monocyte"))
-    )
-    evaluate.main()
-    content = read_metrics(project)
-    assert content["doubt"] == known
-    assert content["by_hospital"]["north"]["doubt"]["error"]["value"] == 0.875
+    assert (north["home"]["n_images"], north["home"]["wished_error"]) == (1, 0.3)
+    assert (north["home"]["accepted"]["value"], east["home"]["accepted"]["value"]) == (1.0, 1.0)
+    assert (north["elsewhere_reason"], east["elsewhere_reason"]) == (
+        "it trains: home tells", "no other place is unseen",
+    )  # fmt: skip
     rewrite_split(lambda frame: frame[frame["part"] != "valid"])
     evaluate.main()
-    content = read_metrics(project)
-    assert content["doubt"]["temperature"] == 1.0
-    assert "split.valid" in content["by_hospital"]["north"]["doubt"]["accepted_reason"]
+    home = read_metrics(project)["by_hospital"]["north"]["doubt"]["home"]
+    assert (home["temperature"], home["reason"]) == (1.0, "no image to learn it from")
 
 
 def test_validation_images_without_an_answer_stop(project):
@@ -258,7 +251,7 @@ def test_a_prediction_of_an_image_that_is_not_scored_is_of_no_account(project):
 
 
 def test_tables_alone_are_read(project):
-    """A metric that changes loads no TensorFlow, and neither model nor picture need be there."""
+    """A metric that changes loads no TensorFlow, and neither model nor pixels need be there."""
     code = """
 import sys
 from stages import evaluate
@@ -272,7 +265,7 @@ print(sorted({"tensorflow", "keras", "cv2", "stages.models.trained"} & set(sys.m
     assert done.stdout == "[]\n"
     assert Path("metrics/evaluate.json").is_file()
     assert sorted(path.name for path in Path("data").iterdir()) == [
-        "adapted", "labels", "labels.parquet", "predictions", "split", "taxonomies.csv",
+        "adapted", "images", "labels", "labels.parquet", "predictions", "split", "taxonomies.csv",
     ]  # fmt: skip
 
 
@@ -371,7 +364,9 @@ def leukaemia(tmp_path, monkeypatch):
     """PyCell's task: the diagnosis of the patient, sick and healthy from different hospitals."""
     monkeypatch.chdir(tmp_path)
     hospitals = ("home", "jhu", "away")
-    write_project(tmp_path, hospitals, evaluate={"bootstrap": 200, "error": 0.3}, taxonomy="leukaemia3")
+    write_project(
+        tmp_path, hospitals, evaluate={"bootstrap": 200, "error": 0.3}, taxonomy="leukaemia3"
+    )
     columns = ["hospital", "part", "label", "says", "patient", "official_part"]
     frame = pd.DataFrame(LEUKAEMIA, columns=columns)
     units = np.where(frame["patient"].notna(), "patient", "image")
