@@ -50,10 +50,7 @@ def main() -> None:
     metrics.require_known("data/split", valid["label"], classes)
     pictures = IMAGES.read_all(rule.hospitals, ["hospital", "place"])
     places = dict(zip(pictures["hospital"], pictures["place"], strict=True))
-    wished = rule.evaluate.error
-    doubted = doubt.score(
-        scored, valid, places, classes, wished, rule.evaluate.bootstrap, rule.seed
-    )
+    doubted = doubt.score(scored, valid, places, classes, rule.evaluate, rule.seed)
     adapted = on_site.score(scored, ADAPTED.read_all(rule.hospitals), told, *draw)
     content["not_scored"] = sorted(set(rule.hospitals) - set(content["by_hospital"]))
     for hospital, block in content["by_hospital"].items():

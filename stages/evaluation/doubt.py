@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 
+from stages.core.params import EvaluateParams
 from stages.core.settings import seed_for
 from stages.evaluation import bootstrap
 from stages.evaluation.bootstrap import HALF, MIN_GROUPS, Draws, describe_share
@@ -137,8 +138,7 @@ def score(
     valid: pd.DataFrame,
     places: Mapping[str, str],
     classes: Sequence[str],
-    wished_error: float,
-    n_draws: int,
+    rule: EvaluateParams,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
     """Tell at each hospital what the confidence is worth.
@@ -153,10 +153,10 @@ def score(
         By hospital its place; copies and parts of one hospital share it.
     classes : sequence of str
         All classes of the model.
-    wished_error : float
-        As for `fit`.
-    n_draws, seed : int
-        For the intervals.
+    rule : EvaluateParams
+        The error that is wished, and the draws behind each interval.
+    seed : int
+        Each hospital draws with a seed of its own name.
 
     Returns
     -------
@@ -182,12 +182,12 @@ def score(
     .. [1] K. Nguyen and B. O'Connor, "Posterior calibration and exploratory analysis for natural
        language processing models", Proc. EMNLP (2015), 1587-1598.
     """
-    home = fit(valid, classes, wished_error)
+    home = fit(valid, classes, rule.error)
     unseen = scored[scored["part"] == "unseen"]
     blocks: dict[str, dict[str, Any]] = {}
     for name, own in scored.groupby("hospital", sort=True):
         hospital = str(name)
-        draw = (n_draws, seed_for(seed, "doubt", hospital))
+        draw = (rule.bootstrap, seed_for(seed, "doubt", hospital))
         block = _describe(measure(own, classes, 1.0), len(classes), *draw)
         block["home"] = _describe_promise(own, classes, home, *draw)
         others = unseen[unseen["hospital"].map(places) != places[hospital]]
@@ -195,7 +195,7 @@ def score(
             reason = ALONE if others.empty else TRAINS
             block |= {"elsewhere": None, "elsewhere_reason": reason}
         else:
-            elsewhere = fit(others, classes, wished_error)
+            elsewhere = fit(others, classes, rule.error)
             block["elsewhere"] = _describe_promise(own, classes, elsewhere, *draw)
         blocks[hospital] = {"doubt": block}
     return blocks

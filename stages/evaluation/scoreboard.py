@@ -55,6 +55,7 @@ def lay_out(evaluation: Block, summary: Block, probe: Block, experts: Mapping[st
 
 TOO_FEW = "too few"
 NARROW = "*"  # after an interval that is too narrow
+LEARNT = {"home": "at home", "elsewhere": "at other unseen hospitals"}  # where a promise comes from
 _HEADINGS = (
     "hospital", "part", "images", "groups", "accuracy", "macro F1", "interval", "baseline",
     "shortcut",
@@ -100,6 +101,7 @@ def _conclude(
         _say_baseline(evaluation),
         _say_drop(evaluation),
         *_say_on_site(evaluation["by_hospital"]),
+        *_say_promises(evaluation["by_hospital"]),
         _say_shortcut(summary, probe),
         _say_covered(summary, evaluation),
         *_say_screening(evaluation["screening"]),
@@ -196,6 +198,28 @@ def _say_gain(block: Block) -> str:
     text = f"{_number(score['value'])} ({_span(score, block)}), {gain['value']:+.3f}"
     text += "" if gain["low"] is None else f" ({_span(gain, block)})"
     return text + (f"; {block['note']}" if "note" in block else "")
+
+
+def _say_promises(by_hospital: Mapping[str, Block]) -> list[str]:
+    """Say what becomes of the wished error at each unseen hospital, by where it was learnt."""
+    told: dict[str, list[str]] = {}
+    for hospital, block in sorted(by_hospital.items()):
+        doubt = block.get("doubt") or {}
+        for source, learnt in LEARNT.items():
+            if block["part"] == "unseen" and (one := doubt.get(source)):
+                start = f"Calls accepted for an error of {one['wished_error']:g}, learnt {learnt}: "
+                told.setdefault(start, []).append(f"{hospital} {_say_promise(one)}")
+    return [f"{start}{'; '.join(ones)}." for start, ones in told.items()]
+
+
+def _say_promise(one: Block) -> str:
+    if one["threshold"] is None:
+        return f"none: {one['reason']}"
+    error = one["error_of_accepted"]
+    if error["value"] is None:
+        return "none is so sure"
+    text = f"{_number(one['accepted']['value'])}, error {_number(error['value'])} ({_span(error)})"
+    return text + (f", {one['promise']}" if one["promise"] else "")
 
 
 def _say_shortcut(summary: Block, probe: Block) -> str:

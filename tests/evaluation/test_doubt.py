@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
+from stages.core.params import EvaluateParams
 from stages.evaluation import doubt
 
 CLASSES = ["a", "b", "c", "d"]
@@ -34,7 +35,8 @@ def calls(confidences, rights):
 def tell(scored, valid=None, wished_error=0.05, classes=CLASSES):
     """What `score` says of the only hospital, or of each of several."""
     valid = scored.iloc[:0] if valid is None else valid
-    found = doubt.score(scored, valid, PLACES, classes, wished_error, 400, 1)
+    rule = EvaluateParams(bootstrap=400, error=wished_error)
+    found = doubt.score(scored, valid, PLACES, classes, rule, 1)
     blocks = {name: block["doubt"] for name, block in found.items()}
     return blocks if len(blocks) > 1 else next(iter(blocks.values()))
 

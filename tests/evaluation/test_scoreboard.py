@@ -90,6 +90,34 @@ def test_what_labels_on_site_are_worth_is_said_by_number():
     assert "on site" not in lay_out()
 
 
+def share_of(value, low=None, high=None):
+    return {"value": value, "low": low, "high": high}
+
+
+def test_what_becomes_of_a_promise_is_said():
+    """Home before elsewhere, at unseen hospitals alone; what has no number says why."""
+    content = results.evaluation()
+    kept = {
+        "wished_error": 0.1, "threshold": 0.8, "accepted": share_of(0.75),
+        "error_of_accepted": share_of(0.0512, 0.0271, 0.0808), "promise": "kept",
+    }  # fmt: skip
+    nothing = kept | {"threshold": None, "reason": "too few are right"}
+    unsure = kept | {"error_of_accepted": share_of(None), "promise": None}
+    names = ("north", "east", results.UNKNOWN)
+    doubts = ((kept, None), (kept, nothing), (unsure, kept | {"wished_error": 0.05}))
+    for name, (home, elsewhere) in zip(names, doubts, strict=True):
+        content["by_hospital"][name]["doubt"] = {"home": home, "elsewhere": elsewhere}
+    text = " ".join(lay_out(content).split())
+    home = (
+        f"Calls accepted for an error of 0.1, learnt at home: {results.UNKNOWN} none is so sure; "
+        "east 0.750, error 0.051 (0.027 to 0.081), kept."
+    )
+    assert home in text
+    assert "learnt at other unseen hospitals: east none: too few are right." in text
+    assert f"an error of 0.05, learnt at other unseen hospitals: {results.UNKNOWN} 0.750" in text
+    assert "Calls accepted" not in lay_out()
+
+
 def test_each_score_of_a_leaky_split_carries_its_leak():
     content = results.evaluation()
     sentence = "leaky: 12.0 % of test images have a twin in train, 80.0 % share a slide or patient"
