@@ -167,7 +167,7 @@ def test_in_is_kept_plus_rejected_at_every_stage(project):
         total += counts["n_kept"]
     assert len(labels) == total == labels["keep"].sum() + labels["drop_reason"].notna().sum()
     assert len(split) == labels["keep"].sum()
-    assert len(predictions) == split["part"].isin(["test", "unseen"]).sum()
+    assert len(predictions) == split["part"].isin(["valid", "test", "unseen"]).sum()
     assert len(training) == split["part"].isin(["train", "valid"]).sum()
 
 
