@@ -15,7 +15,7 @@ def main() -> None:
     labels = read_metrics("harmonise")["by_hospital"]
     simulated = [name for name in rule.hospitals if labels[name]["simulated"]]
     picked = summary.summarise(
-        evaluation, read_metrics("split"), probe, read_metrics("cover"), simulated
+        evaluation, read_metrics("split"), probe, read_metrics("bias"), simulated
     )
     write_metrics("summary", picked)
     experts = {name: block["experts"] for name, block in labels.items() if block["experts"]}

@@ -68,6 +68,9 @@ def probe(**changes: Any) -> dict[str, Any]:
     }
 
 
-def cover(**changes: Any) -> dict[str, Any]:
-    content = {"all": {"keeps_confident_call": SHARE}, "flagged": [], "not_judged": {}}
-    return content | changes
+def bias(**changes: Any) -> dict[str, Any]:
+    hide = {
+        "says": "the cell is hidden", "bad": "kept", "flagged": [], "not_judged": {},
+        "all": {"keeps_confident_call": SHARE},
+    }  # fmt: skip
+    return {"tests": {"hide": hide | changes}}

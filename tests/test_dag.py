@@ -33,7 +33,7 @@ ALLOWED = {
     "tools": {"core", "datasets", "evaluation", "images", "labels", "models", "simulation"},
 }
 HEAVY = ("tensorflow", "keras", "great_expectations", "matplotlib")
-MAY_BE_HEAVY = {"features", "validate", "train", "evaluate", "cover"}
+MAY_BE_HEAVY = {"features", "validate", "train", "evaluate", "bias"}
 REFUSED_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 
 

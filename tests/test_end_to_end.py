@@ -24,10 +24,10 @@ from tests.projects import Project, stages_run
 TRAINING = ["demo_north", "demo_east"]
 DEMO = [*TRAINING, "demo_west"]
 ASKING = [f"{stage}@{name}" for stage in ("predict", "adapt") for name in DEMO]
-LEARNING = ["train", *ASKING, "evaluate", "cover", "summarise"]
+LEARNING = ["train", *ASKING, "evaluate", "bias", "summarise"]
 DIVIDING = ["split", "probe", "validate", "gather"]
 # What an unseen hospital makes run, besides its own stages: tables, and no training.
-FOR_ALL = ["harmonise", *DIVIDING, "evaluate", "cover", "summarise"]
+FOR_ALL = ["harmonise", *DIVIDING, "evaluate", "bias", "summarise"]
 EMBEDDING = [f"features@{name}" for name in TRAINING]
 MODELS = {
     "pixels": {"kind": "classifier", "vectors": "grey", "size": 32, "classifier": "knn"},
@@ -70,7 +70,7 @@ def project(tmp_path_factory):
     content["models"]["measures_trees"] |= {"vectors": "grey", "size": 32}
     content["features"] |= {"size": 32, "layers": ["block3"]}
     content["evaluate"]["bootstrap"] = 100
-    content["cover"]["max_images"] = 5
+    content["bias"]["max_images"] = 5
     write_yaml(made, "params.yaml", content)
     made.commit("small demo")
     made.first = made.dvc("repro")
@@ -217,7 +217,7 @@ TABLE = {
     ),
     "add a backbone": (
         append("stages/models/backbones.py"),
-        ["recipe", *EMBEDDING, "train", *ASKING, "cover"],
+        ["recipe", *EMBEDDING, "train", *ASKING, "bias"],
     ),
     "correct a citation": (correct_citation, ["download@demo_north"]),
     "change features": (

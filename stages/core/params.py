@@ -84,11 +84,17 @@ class ProbeParams(Group):
     alarm: Annotated[float, Field(ge=0.5, le=1.0)]
 
 
-class CoverParams(Group):
-    """Whether a call survives that the cell is hidden."""
+class BiasParams(Group):
+    """How pictures are changed to see which calls survive."""
 
     max_images: Annotated[int, Field(ge=1)]
     most_confident: Annotated[float, Field(gt=0.0, le=1.0)]
+    tests: list[
+        Literal[
+            "hide", "shapes", "isolate", "isolate_on_colour", "isolate_sharpened",
+            "background", "neighbours", "blur", "grey", "stain",
+        ]
+    ]  # fmt: skip
 
 
 class EvaluateParams(Group):
@@ -130,7 +136,7 @@ class Params(Group):
     models: dict[Name, dict[str, Any]]
     on_site: OnSiteParams
     evaluate: EvaluateParams
-    cover: CoverParams
+    bias: BiasParams
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:

@@ -10,18 +10,22 @@ Block = Mapping[str, Any]
 SHOWN = ("accuracy", "macro_f1")
 TOLD = ("interval_reason", "interval_note")
 LEAKS = ("twin_in_train", "slide_or_patient_in_train")
+NOT_HIDDEN = {
+    "all": {"keeps_confident_call": None, "keeps_confident_call_reason": "bias.tests lacks hide"}
+}
+BAD = {"kept": "confident calls survive", "lost": "calls are lost"}
 SIMULATED = "simulated hospitals: not evidence of accuracy on real cells"
 
 
 def summarise(
-    evaluation: Block, split: Block, probe: Block, cover: Block, simulated: Sequence[str]
+    evaluation: Block, split: Block, probe: Block, bias: Block, simulated: Sequence[str]
 ) -> dict[str, Any]:
     """Pick the numbers of metrics/summary.json.
 
     Parameters
     ----------
-    evaluation, split, probe, cover : mapping
-        Content of metrics/evaluate.json, split.json, probe.json and cover.json.
+    evaluation, split, probe, bias : mapping
+        Content of metrics/evaluate.json, split.json, probe.json and bias.json.
     simulated : sequence of str
         Hospitals of the experiment whose images were drawn by a program.
 
@@ -37,7 +41,7 @@ def summarise(
         What cannot be computed is None, and a key ``<name>_reason`` tells why.
     """
     told = (probe["hospital_told"] or {}).get("seen")
-    covered = cover["all"]["keeps_confident_call"]
+    hidden = bias["tests"].get("hide", NOT_HIDDEN)["all"]
     # Unseen images share no patient with training: counted in, they would thin the leak.
     leaks = split["leaks"]["by_part"].get("test", split["leaks"]["all"])
     summary = {
@@ -48,9 +52,9 @@ def summarise(
         "leaks": {name: _value(leaks[name]) for name in LEAKS},
         "shortcut": _pick_shortcut(probe["shortcut_score"]),
         "hospital_told": told and told["all"]["balanced_accuracy"]["value"],
-        "covered": covered,
+        "covered": hidden["keeps_confident_call"],
         "simulated": sorted(simulated),
-        "warnings": _warn(evaluation, probe, cover, simulated),
+        "warnings": _warn(evaluation, probe, bias["tests"], simulated),
     }
     reasons = {
         "in_domain_reason": evaluation.get("in_domain_reason"),
@@ -58,7 +62,7 @@ def summarise(
         "drop_reason": evaluation.get("drop_reason"),
         "shortcut_reason": probe.get("shortcut_score_reason"),
         "hospital_told_reason": None if told else _say_untold(probe),
-        "covered_reason": cover["all"].get("keeps_confident_call_reason"),
+        "covered_reason": hidden.get("keeps_confident_call_reason"),
     }
     summary |= {name: reason for name, reason in reasons.items() if reason}
     if evaluation["screening"]:
@@ -107,7 +111,7 @@ def _value(share: Block | None) -> float | None:
     return share["value"] if share else None
 
 
-def _warn(evaluation: Block, probe: Block, cover: Block, simulated: Sequence[str]) -> list[str]:
+def _warn(evaluation: Block, probe: Block, tests: Block, simulated: Sequence[str]) -> list[str]:
     """Say in sentences what a reader of the scores must not overlook."""
     leaky = evaluation["mean_in_domain"] or evaluation["mean_unseen"] or {}
     warnings = (
@@ -116,15 +120,16 @@ def _warn(evaluation: Block, probe: Block, cover: Block, simulated: Sequence[str
         else []
     )
     warnings += list(probe["warnings"])
-    if cover["flagged"]:
-        warnings.append(
-            f"At {name_some(cover['flagged'])} most confident calls survive that the cell is "
-            "hidden: the model does not need the cell."
-        )
-    if cover["not_judged"]:
+    warnings += [
+        f"At {name_some(block['flagged'])} most {BAD[block['bad']]} when {block['says']}."
+        for block in tests.values()
+        if block["flagged"]
+    ]
+    unjudged = tests.get("hide", {}).get("not_judged")
+    if unjudged:
         warnings.append(
             "Whether the model needs the cell was not judged at some hospitals; "
-            f"{'; '.join(f'{name}: {why}' for name, why in cover['not_judged'].items())}."
+            f"{'; '.join(f'{name}: {why}' for name, why in unjudged.items())}."
         )
     if simulated:
         warnings.append(f"These are {SIMULATED} ({', '.join(sorted(simulated))}).")

@@ -58,13 +58,15 @@ def caption(rgb: Pixels | None, lines: Sequence[str]) -> Pixels:
     return np.vstack([tile, *(_write(line) for line in lines)])
 
 
-def encode_sheet(tiles: Sequence[Pixels]) -> bytes:
-    """Return the tiles in rows of six as a PNG file; white where tiles are missing.
+def encode_sheet(tiles: Sequence[Pixels], columns: int = COLUMNS) -> bytes:
+    """Return the tiles in rows as a PNG file; white where tiles are missing.
 
     Parameters
     ----------
     tiles : sequence of numpy.ndarray of uint8, shape (height, 160, 3)
         All of one height; without tiles the sheet is a white row.
+    columns : int
+        Tiles in a row.
 
     Returns
     -------
@@ -72,9 +74,9 @@ def encode_sheet(tiles: Sequence[Pixels]) -> bytes:
         The same for the same tiles.
     """
     white = _blank(len(tiles[0]) if tiles else TILE)
-    n_rows = max(1, -(-len(tiles) // COLUMNS))
-    filled = [*tiles, *[white] * (n_rows * COLUMNS - len(tiles))]
-    rows = [np.hstack(filled[row * COLUMNS : (row + 1) * COLUMNS]) for row in range(n_rows)]
+    n_rows = max(1, -(-len(tiles) // columns))
+    filled = [*tiles, *[white] * (n_rows * columns - len(tiles))]
+    rows = [np.hstack(filled[row * columns : (row + 1) * columns]) for row in range(n_rows)]
     return bytes(cv2.imencode(".png", np.vstack(rows)[..., ::-1])[1])
 
 

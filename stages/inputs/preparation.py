@@ -190,18 +190,58 @@ def cover(rgb: Pixels, geometry: Geometry) -> Pixels:
     numpy.ndarray of uint8, shape (height, width, 3)
         Far from the cell as it was.
     """
+    hidden = find_cell(rgb, geometry)
+    (x, y), radius = locate(rgb, geometry)
+    disc = hidden.astype(np.uint8)
+    cv2.circle(disc, (round(x), round(y)), round(COVER * radius), (1,), cv2.FILLED)
+    white = np.rint(np.array(geometry.white)).astype(np.uint8)
+    return blend(white, rgb, soften(disc.astype(np.bool_), radius, 2))
+
+
+def locate(rgb: Pixels, geometry: Geometry) -> tuple[tuple[float, float], float]:
+    """Return centre and radius of the cell, px; without one those of a disc in the middle."""
     height, width = rgb.shape[:2]
-    radius = geometry.radius or min(height, width) / 4
-    x, y = geometry.centre or ((width - 1) / 2, (height - 1) / 2)
-    hidden = np.zeros((height, width), np.uint8)
-    if geometry.cell is not None:
-        hidden |= cell_masks.unpack(geometry.cell, height, width)
-    cv2.circle(hidden, (round(x), round(y)), round(COVER * radius), (1,), cv2.FILLED)
-    share = _soften(hidden.astype(np.bool_), radius, 2).astype(np.int32)[..., None]
-    white = np.rint(np.array(geometry.white)).astype(np.int32)
-    blended = (rgb.astype(np.int32) * (255 - share) + white * share + 127) // 255
-    covered: Pixels = blended.astype(np.uint8)
-    return covered
+    middle = ((width - 1) / 2, (height - 1) / 2)
+    return geometry.centre or middle, geometry.radius or min(height, width) / 4
+
+
+def find_cell(rgb: Pixels, geometry: Geometry) -> NDArray[np.bool_]:
+    """Return the mask of the cell, shape (height, width); without a cell it is empty."""
+    height, width = rgb.shape[:2]
+    if geometry.cell is None:
+        return np.zeros((height, width), np.bool_)
+    return cell_masks.unpack(geometry.cell, height, width)
+
+
+def soften(cell: NDArray[np.bool_], radius: float, beyond: int) -> Pixels:
+    """Widen the cell and blur its edge; 255 inside.
+
+    Widened by `beyond` half margins and blurred over half a margin to both sides. With 1, nothing
+    is hidden at the cell's own edge and everything beyond the margin; with 2, the whole cell is.
+    """
+    side = 2 * round(MARGIN * radius / 2) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    wide = cv2.dilate(cell.astype(np.uint8) * 255, kernel, iterations=beyond)
+    soft: Pixels = cv2.blur(wide, (side, side)).astype(np.uint8, copy=False)
+    return soft
+
+
+def blend(top: Pixels | int, below: Pixels | int, share: Pixels) -> Pixels:
+    """Lay a picture, or a colour, over another where the share of it is 255, in part below that.
+
+    Parameters
+    ----------
+    top, below : numpy.ndarray of uint8, shape (height, width, 3) or (3,), or int
+    share : numpy.ndarray of uint8, shape (height, width)
+
+    Returns
+    -------
+    numpy.ndarray of uint8, shape (height, width, 3)
+    """
+    above = share.astype(np.int32)[..., None]
+    mixed = np.asarray(top, np.int32) * above + np.asarray(below, np.int32) * (255 - above)
+    blended: Pixels = ((mixed + 127) // 255).astype(np.uint8)
+    return blended
 
 
 def to_grey_world(crop: Pixels) -> Pixels:
@@ -316,19 +356,6 @@ def _look_up(crop: Pixels, tables: list[NDArray[np.float64]]) -> Pixels:
     return cv2.LUT(crop, table[None]).astype(np.uint8, copy=False)
 
 
-def _soften(cell: NDArray[np.bool_], radius: float, beyond: int) -> Pixels:
-    """Widen the cell and blur its edge; 255 inside.
-
-    Widened by `beyond` half margins and blurred over half a margin to both sides. With 1, nothing
-    is hidden at the cell's own edge and everything beyond the margin; with 2, the whole cell is.
-    """
-    side = 2 * round(MARGIN * radius / 2) + 1
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    wide = cv2.dilate(cell.astype(np.uint8) * 255, kernel, iterations=beyond)
-    soft: Pixels = cv2.blur(wide, (side, side)).astype(np.uint8, copy=False)
-    return soft
-
-
 def _hide_neighbours(crop: Pixels, cell: NDArray[np.bool_], matrix: Transform, size: int) -> Pixels:
     """Blend everything outside of the cell, with a margin, into white."""
     radius = math.sqrt(np.count_nonzero(cell) / math.pi)
@@ -336,9 +363,7 @@ def _hide_neighbours(crop: Pixels, cell: NDArray[np.bool_], matrix: Transform, s
     x, y, width, height = cv2.boundingRect(cell.astype(np.uint8))
     beyond = math.ceil(2 * MARGIN * radius) + 3
     left, top = max(0, x - beyond), max(0, y - beyond)
-    soft = _soften(cell[top : y + height + beyond, left : x + width + beyond], radius, 1)
+    soft = soften(cell[top : y + height + beyond, left : x + width + beyond], radius, 1)
     shift = np.array([[0.0, 0.0, left], [0.0, 0.0, top], [0.0, 0.0, 0.0]])
-    share = _warp(soft, matrix - shift, size, (0.0,)).astype(np.int32)[..., None]
-    white = int(WHITE - BLACK_OFFSET)
-    blended = (crop.astype(np.int32) * share + white * (255 - share) + 127) // 255
-    return blended.astype(np.uint8)
+    share = _warp(soft, matrix - shift, size, (0.0,))
+    return blend(crop, int(WHITE - BLACK_OFFSET), share)

@@ -6,11 +6,11 @@ from stages.evaluation import scoreboard, summary
 from tests import results
 
 
-def lay_out(evaluation=None, simulated=(), probe=None, cover=None, experts=None):
+def lay_out(evaluation=None, simulated=(), probe=None, bias=None, experts=None):
     evaluation = evaluation or results.evaluation()
     probe = probe or results.probe()
-    cover = cover or results.cover()
-    picked = summary.summarise(evaluation, results.split(), probe, cover, list(simulated))
+    bias = bias or results.bias()
+    picked = summary.summarise(evaluation, results.split(), probe, bias, list(simulated))
     return scoreboard.lay_out(evaluation, picked, probe, experts or {})
 
 
@@ -152,8 +152,8 @@ def test_what_is_missing_says_why():
     assert "No drop can be given: every hospital" in lay_out(results.evaluation(()))
     probe = results.probe(shortcut_score=None, shortcut_score_reason="one class has one group")
     assert "No shortcut score: one class has one group." in lay_out(probe=probe)
-    cover = {"all": {"keeps_confident_call": None, "keeps_confident_call_reason": "x"}}
-    assert "Hidden cells: x." in lay_out(cover=cover | {"flagged": [], "not_judged": {}})
+    hidden = {"keeps_confident_call": None, "keeps_confident_call_reason": "x"}
+    assert "Hidden cells: x." in lay_out(bias=results.bias(all=hidden))
 
 
 def test_units_that_do_not_fit_are_told_by_the_hospitals():

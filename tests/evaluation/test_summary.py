@@ -6,12 +6,12 @@ from stages.evaluation import summary
 from tests import results
 
 
-def picked(evaluation=None, simulated=(), probe=None, cover=None):
+def picked(evaluation=None, simulated=(), probe=None, bias=None):
     return summary.summarise(
         evaluation or results.evaluation(),
         results.split(),
         probe or results.probe(),
-        cover or results.cover(),
+        bias or results.bias(),
         list(simulated),
     )
 
@@ -50,9 +50,8 @@ def test_leaks_and_shortcuts_stand_beside_the_scores():
 
 def test_what_cannot_be_told_is_null_with_a_reason():
     probe = results.probe(hospital_told=None, hospital_told_reason="one hospital only")
-    cover = results.cover()
-    cover["all"] = {"keeps_confident_call": None, "keeps_confident_call_reason": "none confident"}
-    found = picked(results.evaluation(unseen=()), probe=probe, cover=cover)
+    hidden = {"keeps_confident_call": None, "keeps_confident_call_reason": "none confident"}
+    found = picked(results.evaluation(unseen=()), probe=probe, bias=results.bias(all=hidden))
     assert found["unseen_mean"] is found["unseen_worst"] is found["drop"] is None
     assert "train_hospitals" in found["unseen_reason"]
     assert found["hospital_told"] is found["covered"] is None
@@ -66,14 +65,26 @@ def test_every_warning_is_kept():
     for name in ("mean_in_domain", "mean_unseen"):
         content[name]["leaky"] = "leaky: 12.0 % of test images have a twin in train"
     probe = results.probe(warnings=["Class basophil comes from north only."])
-    cover = results.cover(flagged=["south"], not_judged={"east": "3 calls", "west": "4 calls"})
-    warnings = picked(content, ["north"], probe, cover)["warnings"]
-    leak, shortcut, covered, unjudged, drawn = warnings
+    bias = results.bias(flagged=["south"], not_judged={"east": "3 calls", "west": "4 calls"})
+    bias["tests"]["blur"] = {
+        "says": "the picture is out of focus", "bad": "lost", "flagged": ["east", "south"],
+        "not_judged": {"west": "4 calls"},
+    }  # fmt: skip
+    warnings = picked(content, ["north"], probe, bias)["warnings"]
+    leak, shortcut, covered, blurred, unjudged, drawn = warnings
     assert unjudged.endswith("not judged at some hospitals; east: 3 calls; west: 4 calls.")
     assert "12.0 % of test images" in leak
     assert shortcut == "Class basophil comes from north only."
-    assert "At south most confident calls survive" in covered
+    assert covered == "At south most confident calls survive when the cell is hidden."
+    assert blurred == "At east, south most calls are lost when the picture is out of focus."
     assert "not evidence of accuracy on real cells (north)" in drawn
+
+
+def test_without_the_test_that_hides_cells_that_is_said():
+    """params.yaml may name other tests alone."""
+    found = picked(bias={"tests": {}})
+    assert (found["covered"], found["covered_reason"]) == (None, "bias.tests lacks hide")
+    assert not any("judged" in warning for warning in found["warnings"])
 
 
 def test_missed_patients_are_kept_where_there_is_a_healthy_class():

@@ -17,7 +17,7 @@ def project(tmp_path, monkeypatch):
     store.write_metrics("evaluate", results.evaluation(("east",)))
     store.write_metrics("split", results.split())
     store.write_metrics("probe", results.probe())
-    store.write_metrics("cover", results.cover())
+    store.write_metrics("bias", results.bias())
     experts = {"n_images": 50, "agreement": {"value": 0.9}, "kappa": {"value": 0.8}}
     opinions = {"north": None, "south": experts, "east": None}
     by_hospital = {
@@ -50,7 +50,7 @@ def test_the_same_metrics_give_the_same_bytes(project):
     assert (project / "metrics/summary.json").read_bytes() == first
 
 
-@pytest.mark.parametrize("missing", ["evaluate", "probe", "cover", "split", "harmonise"])
+@pytest.mark.parametrize("missing", ["evaluate", "probe", "bias", "split", "harmonise"])
 def test_without_a_stage_before_it_ends_with_one_line(project, monkeypatch, capsys, missing):
     (project / f"metrics/{missing}.json").unlink()
     monkeypatch.setattr(sys, "argv", ["stages/summarise.py"])

@@ -1,4 +1,4 @@
-"""Whether a confident call survives that the cell is hidden: images drawn, calls compared."""
+"""Whether calls survive that pictures are changed: images drawn, calls compared."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ import pandas as pd
 from stages.core.errors import TableError, name_some
 from stages.core.settings import seed_for
 from stages.evaluation.bootstrap import describe_share
+from stages.evaluation.screening import HEALTHY
 
-MIN_CONFIDENT = 10  # calls: below, no hospital is flagged or cleared
+MIN_CALLS = 10  # below, no hospital is flagged or cleared
 N_DRAWS = 2000
-MOST = 0.5  # of the confident calls: a hospital where more of them survive is flagged
-BLIND = "the model was trained with inputs.hide: cell and never saw a cell that it could miss"
+MOST = 0.5  # of the calls: a hospital where more of them go the bad way is flagged
 
 
 def choose_images(predictions: pd.DataFrame, max_images: int, seed: int) -> pd.DataFrame:
@@ -154,40 +154,45 @@ def find_confident(calls: pd.DataFrame, hospitals: Sequence[str], share: float) 
 
 def report(
     before: pd.DataFrame,
-    after: pd.DataFrame | None,
+    after: pd.DataFrame | str,
     images: pd.DataFrame,
     classes: Sequence[str],
+    bad: str,
     share: float,
     seed: int,
 ) -> dict[str, Any]:
-    """Compare the calls of the same images before and after their cells were hidden.
+    """Compare the calls of the same images before and after they were changed.
 
     Parameters
     ----------
     before, after : pandas.DataFrame, shape (n_images, 2)
-        As `name_calls` returns them, for the same images in the same order. `after` is None where
-        the model was trained on hidden cells: then nothing can be compared.
+        As `name_calls` returns them, for the same images in the same order. `after` is the reason
+        where nothing can be compared.
     images : pandas.DataFrame, shape (n_images, n_columns)
         ``hospital`` and ``group`` of each, in the same order.
     classes : sequence of str
         All classes of the model.
+    bad : {"kept", "lost"}
+        Which hospitals are flagged: those where more than half of at least ten confident calls
+        survive, or those where less than half of at least ten calls do.
     share : float
-        Of each hospital's calls, the most confident ones, that are judged; `find_confident`.
+        Of each hospital's calls, the most confident ones; `find_confident`.
     seed : int
         For the intervals.
 
     Returns
     -------
     dict
-        ``by_hospital`` and ``all``, each with ``n_images``, ``n_confident`` (the calls judged),
-        ``least_p`` (by hospital: the probability of the least confident of them),
-        ``keeps_confident_call`` (the share of those that are called the same, with that
-        probability at least, when the cell is hidden), ``still_confident`` (the share of all
+        ``by_hospital`` and ``all``, each with ``n_images``, ``n_confident``, ``least_p`` (by
+        hospital: the probability of the least confident of those), ``keeps_call`` (the share of
+        the images that are called the same), ``keeps_verdict`` (the share called healthy or not as
+        before, where there is such a class), ``keeps_confident_call`` (the share of the confident
+        calls that are the same, with ``least_p`` at least), ``still_confident`` (the share of all
         images that are then called anything with that probability), ``calls`` (images by the
-        class called); ``most_confident`` (`share`); ``flagged``, the hospitals where more than
-        half of at least ten confident calls survive; and ``not_judged``, those that are neither
-        flagged nor cleared, with the reason. What cannot be told is None, beside
-        ``<name>_reason``. Intervals are by redrawing groups, `bootstrap.describe_share`.
+        class called), ``by_call`` (by the class called before: images, and how many of them are
+        called the same); ``flagged``; and ``not_judged``, the hospitals that are neither flagged
+        nor cleared, with the reason. What cannot be told is None, beside ``<name>_reason``.
+        Intervals are by redrawing groups, `bootstrap.describe_share`.
 
     Notes
     -----
@@ -198,34 +203,31 @@ def report(
     names = images["hospital"].tolist()
     frame = before.join(find_confident(before, names, share))
     frame[["hospital", "group"]] = images[["hospital", "group"]].to_numpy()
-    if after is not None:
-        frame["hidden_call"] = after["call"]
+    reason = after if isinstance(after, str) else None
+    if not isinstance(after, str):
+        frame["changed_call"] = after["call"]
         frame["still"] = after["p"] >= frame["least"]
-        frame["kept"] = frame["sure"] & frame["still"] & (frame["call"] == frame["hidden_call"])
+        frame["same"] = frame["call"] == after["call"]
+        frame["same_verdict"] = (frame["call"] == HEALTHY) == (after["call"] == HEALTHY)
     by_hospital = {
-        str(name): _describe(rows, classes, seed_for(seed, "cover", str(name)))
+        str(name): _describe(rows, classes, reason, seed_for(seed, "bias", str(name)))
         | {"least_p": float(rows["least"].iloc[0])}
         for name, rows in frame.groupby("hospital")
     }
     return {
         "by_hospital": by_hospital,
-        "all": _describe(frame, classes, seed_for(seed, "cover")),
-        "most_confident": share,
-        **_flag(by_hospital),
+        "all": _describe(frame, classes, reason, seed_for(seed, "bias")),
+        **_flag(by_hospital, bad, reason),
     }
 
 
-def choose_examples(
-    before: pd.DataFrame, after: pd.DataFrame, confident: pd.DataFrame, n_examples: int, seed: int
-) -> list[str]:
-    """Pick images to look at among the confidently called ones, by name.
+def choose_examples(before: pd.DataFrame, n_examples: int, seed: int) -> list[str]:
+    """Pick images to look at, by name: one of each class called, then the next.
 
     Parameters
     ----------
-    before, after : pandas.DataFrame, shape (n_images, 2)
+    before : pandas.DataFrame, shape (n_images, 2)
         As for `report`.
-    confident : pandas.DataFrame, shape (n_images, 2)
-        As `find_confident` returns it for `before`.
     n_examples : int
         At most so many.
     seed : int
@@ -233,45 +235,58 @@ def choose_examples(
     Returns
     -------
     list of str
-        The ``image_id`` of those that keep their call when the cell is hidden, then of those that
-        lose it; half of each, and more of the one where the other has too few.
+        Their ``image_id``.
     """
-    sure = confident["sure"]
-    kept = sure & (after["p"] >= confident["least"]) & (before["call"] == after["call"])
-    keep, lose = (_shuffle(before.index[mask], seed) for mask in (kept, sure & ~kept))
-    n_keep = max(n_examples // 2, n_examples - len(lose))
-    return [*keep[:n_keep], *lose[: n_examples - min(n_keep, len(keep))]]
+    shuffled = before.loc[_shuffle(before.index, seed)]
+    turn = shuffled.groupby("call").cumcount()
+    order = shuffled.assign(turn=turn).sort_values(["turn", "call"], kind="stable")
+    return [str(image_id) for image_id in order.index[:n_examples]]
 
 
 def _shuffle(image_ids: Sequence[str] | pd.Series | pd.Index, seed: int) -> list[str]:
     """Order images by a hash of their names."""
-    return sorted(image_ids, key=lambda image_id: (seed_for(seed, "cover", image_id), image_id))
+    return sorted(image_ids, key=lambda image_id: (seed_for(seed, "bias", image_id), image_id))
 
 
-def _describe(rows: pd.DataFrame, classes: Sequence[str], seed: int) -> dict[str, Any]:
+def _describe(
+    rows: pd.DataFrame, classes: Sequence[str], reason: str | None, seed: int
+) -> dict[str, Any]:
     sure = rows[rows["sure"]]
     counts = {"n_images": len(rows), "n_confident": len(sure)}
-    if "kept" not in rows:
-        names = ("keeps_confident_call", "still_confident", "calls")
-        return counts | dict.fromkeys(names) | {f"{name}_reason": BLIND for name in names}
+    if reason is not None:
+        names = ("keeps_call", "keeps_confident_call", "still_confident", "calls", "by_call")
+        return counts | dict.fromkeys(names) | {f"{name}_reason": reason for name in names}
+    shares = {
+        "keeps_call": (rows["same"], rows["group"]),
+        "keeps_confident_call": (sure["same"] & sure["still"], sure["group"]),
+        "still_confident": (rows["still"], rows["group"]),
+    }
+    if HEALTHY in classes:
+        shares["keeps_verdict"] = (rows["same_verdict"], rows["group"])
     return {
         **counts,
-        "keeps_confident_call": describe_share(sure["kept"], sure["group"], N_DRAWS, seed),
-        "still_confident": describe_share(rows["still"], rows["group"], N_DRAWS, seed),
-        "calls": {name: int((rows["hidden_call"] == name).sum()) for name in classes},
+        **{name: describe_share(*one, N_DRAWS, seed) for name, one in shares.items()},
+        "calls": {name: int((rows["changed_call"] == name).sum()) for name in classes},
+        "by_call": {
+            str(name): {"n": len(own), "kept": int(own.sum())}
+            for name, own in rows.groupby("call")["same"]
+        },
     }
 
 
-def _flag(by_hospital: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _flag(
+    by_hospital: Mapping[str, Mapping[str, Any]], bad: str, reason: str | None
+) -> dict[str, Any]:
     flagged, not_judged = [], {}
-    for name, block in by_hospital.items():
-        share = block["keeps_confident_call"]
+    name, what = ("keeps_confident_call", "confident ") if bad == "kept" else ("keeps_call", "")
+    for hospital, block in by_hospital.items():
+        share = block[name]
         if share is None:
-            not_judged[name] = BLIND
-        elif share["n"] < MIN_CONFIDENT:
-            not_judged[name] = f"{share['n']} confident calls; {MIN_CONFIDENT} are needed"
-        elif share["value"] > MOST:
-            flagged.append(name)
+            not_judged[hospital] = str(reason)
+        elif share["n"] < MIN_CALLS:
+            not_judged[hospital] = f"{share['n']} {what}calls; {MIN_CALLS} are needed"
+        elif (share["value"] > MOST) if bad == "kept" else (share["value"] < MOST):
+            flagged.append(hospital)
     if len(not_judged) < len(by_hospital):
         return {"flagged": flagged, "not_judged": not_judged}
     return {"flagged": None, "flagged_reason": "no hospital is judged", "not_judged": not_judged}

@@ -1,4 +1,4 @@
-"""The cover stage on real models whose calls follow the background alone, or the cell alone."""
+"""The bias stage on real models whose calls follow the background alone, or the cell alone."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import cover, quality
+from stages import bias, quality
 from stages.core.errors import ModelError, TableError
 from stages.core.params import InputsParams
 from stages.core.tables import IMAGES, PREDICTIONS, QUALITY, SPLIT
@@ -21,7 +21,7 @@ from stages.images import contact_sheets
 from stages.inputs import preparation, reading
 from stages.models import networks, predicting, rows, trained
 from stages.models.recipes import EnsembleRecipe, NetworkRecipe, Step
-from stages.shortcuts import hidden_cell
+from stages.shortcuts import perturbations, survival
 from tests.stages.cohort import ROOT, write_project
 from tests.stages.test_quality import image_row
 
@@ -33,26 +33,29 @@ BLUE_GROUND, YELLOW_GROUND, GREY_GROUND = (205, 220, 245), (245, 230, 205), (232
 BLUE_CELL, RED_CELL = (80, 110, 190), (190, 110, 80)
 STEEP = 50.0  # of the made models: a clear colour is called with a probability near 1
 MIDDLE, CORNER = 3, 0  # places among the 6 x 6 that LeNet's second pooling leaves of 32 px
-FILES = ("metrics/cover.json", "metrics/cover/examples.png")
+FILES = ("metrics/bias.json", "metrics/bias/examples.png")
 
 
-def draw_smear(number, ground, cell):
-    """A cell of some size somewhere near the middle."""
+def draw_smear(number, ground, cell, corner=None):
+    """A cell of some size somewhere near the middle, and maybe a coloured corner."""
     rng = np.random.default_rng(number)
     rgb = np.full((120, 120, 3), ground, np.uint8)
     place = tuple(map(int, rng.integers(54, 66, 2)))
     cv2.circle(rgb, place, int(rng.integers(24, 30)), cell, -1)
+    if corner:
+        rgb[:24, :24] = corner
     return rgb
 
 
-def write_hospital(hospital, grounds):
+def write_hospital(hospital, grounds, corners=(None,)):
     """Images whose ground and cell are coloured independently, with their measures."""
     rows = []
     for number in range(N_IMAGES):
         ground = grounds[number % len(grounds)]
         cell = (BLUE_CELL, RED_CELL)[number // 2 % 2]
         image_id = f"{hospital}/{number:03d}.png"
-        row = image_row(number, draw_smear(number, ground, cell))
+        rgb = draw_smear(number, ground, cell, corners[number % len(corners)])
+        row = image_row(number, rgb)
         names = {"image_id": image_id, "hospital": hospital, "twin_group": image_id}
         rows.append(row | names)
     IMAGES.write(pd.DataFrame(rows), hospital)
@@ -82,7 +85,7 @@ def project(made, tmp_path, monkeypatch):
 
 
 def write_params(folder, **changes):
-    groups = {"cover": {"max_images": 200, "most_confident": 1.0}}
+    groups = {"bias": {"max_images": 200, "most_confident": 1.0, "tests": ["hide"]}}
     write_project(folder, HOSPITALS, **(groups | changes))
 
 
@@ -95,7 +98,7 @@ def rule(**changes):
     return InputsParams(**(settings | changes))
 
 
-def made_lenet(looks_at, place):
+def made_lenet(looks_at, place, unsure=0.0):
     """Return a LeNet whose weights are set by hand, so that it looks at one place alone.
 
     Its first two filters give the darkness of red and of blue in one pixel; blue ground is
@@ -118,27 +121,30 @@ def made_lenet(looks_at, place):
     else:
         kernel[first : first + 2, :2], bias[:2] = STEEP * np.eye(2), -0.3 * STEEP
     network.get_layer("hidden_1").set_weights([kernel, bias])
-    network.get_layer("probabilities").set_weights(call_by_two(128))
+    network.get_layer("probabilities").set_weights(call_by_two(128, unsure))
     return network
 
 
-def call_by_two(n_hidden):
-    """Weights of a last layer: the first hidden unit is for basophil, the second for monocyte."""
+def call_by_two(n_hidden, unsure=0.0):
+    """Weights of a last layer: the first hidden unit is for basophil, the second for monocyte.
+
+    Where both are silent, `unsure` above 0 calls eosinophil.
+    """
     kernel = np.zeros((n_hidden, len(CLASSES)), np.float32)
     kernel[0, 0] = kernel[1, 2] = 1
-    return [kernel, np.zeros(len(CLASSES), np.float32)]
+    return [kernel, np.array([0, unsure, 0], np.float32)]
 
 
-def write_lenet(looks_at, **changes):
+def write_lenet(looks_at, unsure=0.0, **changes):
     """Keep a made LeNet, and what it calls every image, as train and predict would."""
-    network = made_lenet(looks_at, CORNER if looks_at == "ground" else MIDDLE)
+    network = made_lenet(looks_at, CORNER if looks_at == "ground" else MIDDLE, unsure)
     model = trained.SingleModel(CLASSES, LENET, rule(**changes), (32, 32, 3), network)
     keep(model)
 
 
 def keep(model):
     """Save a model, and the tables that predict would write."""
-    trained.save(model, cover.MODEL)
+    trained.save(model, bias.MODEL)
     for hospital in HOSPITALS:
         write_predictions(hospital, trained.predict_images(model, read_rows(model, hospital)))
 
@@ -163,20 +169,25 @@ def write_predictions(hospital, probabilities):
     SPLIT.write(split[SPLIT.schema.names], hospital)
 
 
-def run_cover():
-    cover.main()
-    return json.loads(Path("metrics/cover.json").read_text())
+def run_bias():
+    """Return what is said of hidden cells."""
+    return run_all()["hide"]
+
+
+def run_all():
+    bias.main()
+    return json.loads(Path("metrics/bias.json").read_text())["tests"]
 
 
 def read_sheet():
-    content = np.frombuffer(Path("metrics/cover/examples.png").read_bytes(), np.uint8)
+    content = np.frombuffer(Path("metrics/bias/examples.png").read_bytes(), np.uint8)
     return cv2.imdecode(content, cv2.IMREAD_COLOR)[..., ::-1]
 
 
 def test_calls_that_follow_the_ground_survive(project):
     """All calls stay at north, which is flagged; at east's grey ground unsure ones."""
     write_lenet("ground")
-    content = run_cover()
+    content = run_bias()
     north, east = content["by_hospital"]["north"], content["by_hospital"]["east"]
     assert (north["n_images"], north["n_confident"]) == (N_IMAGES, N_IMAGES)
     assert north["keeps_confident_call"]["value"] == 1.0
@@ -189,13 +200,13 @@ def test_calls_that_follow_the_ground_survive(project):
     assert content["all"]["n_images"] == 2 * N_IMAGES
     assert content["all"]["keeps_confident_call"]["n_groups"] == N_IMAGES
     assert "north" in content["flagged"]
-    assert (content["most_confident"], content["not_judged"]) == (1.0, {})
+    assert content["not_judged"] == {}
 
 
 def test_calls_that_follow_the_cell_are_lost(project):
     """Every image was called by its cell; with the cell hidden nothing is sure any more."""
     write_lenet("cell")
-    content = run_cover()
+    content = run_bias()
     for block in (*content["by_hospital"].values(), content["all"]):
         assert block["n_confident"] == block["n_images"] > 0
         assert block["keeps_confident_call"]["value"] == 0.0
@@ -203,16 +214,75 @@ def test_calls_that_follow_the_cell_are_lost(project):
     assert content["flagged"] == []
 
 
+BESIDE_THE_CELL = ("isolate", "isolate_on_colour", "background", "neighbours")
+
+
+@pytest.fixture(scope="module")
+def cornered(tmp_path_factory):
+    """Two grey hospitals; north's pictures have a coloured corner, which tells their class."""
+    folder = tmp_path_factory.mktemp("cornered")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("SMEARFLOW_WORKERS", "1")
+        tests = list(perturbations.TESTS)
+        write_params(folder, bias={"max_images": 200, "most_confident": 1.0, "tests": tests})
+        write_hospital("north", (GREY_GROUND,), corners=(BLUE_CELL, RED_CELL))
+        write_hospital("east", (GREY_GROUND,))
+    return folder
+
+
+@pytest.fixture
+def cornered_project(cornered, tmp_path, monkeypatch):
+    shutil.copytree(cornered, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
+    return tmp_path
+
+
+def test_a_planted_corner_is_told(cornered_project):
+    """Calls stay while the cell is hidden, and go with the corner: each test flags north."""
+    write_lenet("ground", 0.5, crop="whole")
+    content = run_all()
+    for name in ("hide", *BESIDE_THE_CELL):
+        assert "north" in content[name]["flagged"], name
+    assert content["hide"]["by_hospital"]["north"]["keeps_confident_call"]["value"] == 1
+    assert content["isolate"]["by_hospital"]["north"]["keeps_call"]["value"] == 0
+
+
+def test_without_a_cue_nothing_is_told(cornered_project):
+    """A model of the cell: its calls go with the cell alone, whatever lies beside it."""
+    write_lenet("cell", 0.5, crop="whole")
+    content = run_all()
+    assert content["hide"]["all"]["keeps_confident_call"]["value"] == 0
+    for name in (*BESIDE_THE_CELL, "shapes", "blur", "isolate_sharpened"):
+        assert content[name]["all"]["keeps_call"]["value"] == 1, name
+    assert content["grey"]["all"]["keeps_call"]["value"] == 0.5  # both colours are one
+    assert not any(block["flagged"] for block in content.values())
+    assert read_sheet().shape == (8 * 208, 11 * 160, 3)
+
+
+def test_a_hospital_alone_has_no_other_to_borrow_from(cornered_project):
+    """Two tests say why they are not made; the others are made all the same."""
+    params_file = cornered_project / "params.yaml"
+    params_file.write_text(params_file.read_text().replace("- east\n", ""))
+    write_lenet("cell", 0.5, crop="whole")
+    content = run_all()
+    lacking = {name for name, block in content.items() if block["all"]["keeps_call"] is None}
+    assert lacking == {"background", "stain"}
+    assert content["stain"]["not_judged"] == {"north": bias.ALONE}
+    assert content["blur"]["all"]["keeps_call"]["value"] == 1
+
+
 def spy_on_calls(monkeypatch):
     """Remember what the images were called before and after."""
     seen = {}
-    report = hidden_cell.report
+    report = survival.report
 
     def listen(before, after, *others):
         seen.update(before=before, after=after)
         return report(before, after, *others)
 
-    monkeypatch.setattr(hidden_cell, "report", listen)
+    monkeypatch.setattr(survival, "report", listen)
     return seen
 
 
@@ -223,10 +293,10 @@ def test_but_for_the_hidden_cell_the_images_are_prepared_as_before(project, monk
     # The recipe's inputs are in the model's card; params.yaml may have moved on.
     write_params(project, inputs=rule(white_balance=["grey_world"]).model_dump())
     calls = spy_on_calls(monkeypatch)
-    cover.main()
+    bias.main()
     assert np.abs(calls["after"]["p"] - calls["before"]["p"]).max() > 0.05
     monkeypatch.setattr(preparation, "cover", lambda rgb, *_: rgb)
-    cover.main()
+    bias.main()
     assert calls["after"]["call"].tolist() == calls["before"]["call"].tolist()
     np.testing.assert_allclose(calls["after"]["p"], calls["before"]["p"], atol=1e-5)
 
@@ -241,7 +311,7 @@ def test_a_model_of_several_gets_what_each_of_them_takes(project, monkeypatch):
     both = trained.CompositeModel(CLASSES, recipe, rule(), {"made": lenet, "wider": other})
     keep(both)
     calls = spy_on_calls(monkeypatch)
-    cover.main()
+    bias.main()
     expected = pd.concat(
         trained.predict_images(both, read_rows(both, hospital, hide="cell"))
         for hospital in sorted(HOSPITALS)
@@ -254,9 +324,9 @@ def test_a_model_of_several_gets_what_each_of_them_takes(project, monkeypatch):
 
 def test_at_most_so_many_images_are_drawn(project):
     """Five of each hospital, none that validates, and whoever else takes part."""
-    write_params(project, cover={"max_images": 5, "most_confident": 0.6})
+    write_params(project, bias={"max_images": 5, "most_confident": 0.6, "tests": ["hide"]})
     write_lenet("ground")
-    content = run_cover()
+    content = run_bias()
     assert [content["by_hospital"][name]["n_images"] for name in ("east", "north")] == [5, 5]
     assert content["all"]["n_images"] == 10
     assert content["by_hospital"]["north"]["n_confident"] >= 3
@@ -267,21 +337,21 @@ def test_at_most_so_many_images_are_drawn(project):
         table = PREDICTIONS.read(hospital)
         validates = table.assign(image_id=table["image_id"] + " validates", part="valid")
         pd.concat([validates, table])[::-1].to_parquet(PREDICTIONS.at(hospital))
-    cover.main()
+    bias.main()
     assert [Path(name).read_bytes() for name in FILES] == first
     params_file = project / "params.yaml"
     params_file.write_text(params_file.read_text().replace("- east\n", ""))
-    assert run_cover()["by_hospital"] == {"north": content["by_hospital"]["north"]}
+    assert run_bias()["by_hospital"] == {"north": content["by_hospital"]["north"]}
 
 
 def test_the_command_gives_the_same_bytes_with_two_workers(project):
     """Processes are forked before TensorFlow runs, and do not change a byte."""
     write_lenet("cell")
-    cover.main()
+    bias.main()
     alone = [Path(name).read_bytes() for name in FILES]
     environment = os.environ | {"SMEARFLOW_WORKERS": "2", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-m", "stages.cover"],
+        [sys.executable, "-m", "stages.bias"],
         capture_output=True, text=True, check=False, env=environment, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -294,7 +364,7 @@ def test_pixels_are_prepared_before_the_networks_are_loaded(project, monkeypatch
     order = []
     for module, name in ((reading, "read_pixels"), (trained, "load")):
         monkeypatch.setattr(module, name, remember(order, name, getattr(module, name)))
-    cover.main()
+    bias.main()
     assert order == ["read_pixels", "load"]
 
 
@@ -311,13 +381,13 @@ def prepare_both(hospital, number, ground):
     place = preparation.geometries(QUALITY.read(hospital), rule())[f"{hospital}/{number:03d}.png"]
     rgb = draw_smear(number, ground, (BLUE_CELL, RED_CELL)[number // 2 % 2])
     return [
-        preparation.prepare(rgb, place, rule(hide=hide), cover.SHOWN, "white_point").tobytes()
+        preparation.prepare(rgb, place, rule(hide=hide), bias.SHOWN, "white_point").tobytes()
         for hide in ("nothing", "cell")
     ]
 
 
 def test_pairs_are_drawn_as_the_model_sees_them(project, monkeypatch):
-    """Twelve pairs, each the image in the first balance, then the same with its cell hidden."""
+    """Eight pairs, each the image in the first balance, then the same with its cell hidden."""
     write_lenet("cell", white_balance=["white_point", "none"])
     tiles = []
 
@@ -327,11 +397,11 @@ def test_pairs_are_drawn_as_the_model_sees_them(project, monkeypatch):
 
     monkeypatch.setattr(contact_sheets, "caption", caption)
     calls = spy_on_calls(monkeypatch)
-    cover.main()
-    assert len(tiles) == 24
+    bias.main()
+    assert len(tiles) == 16
     sheet = read_sheet()
-    assert sheet.shape == (4 * 160, 6 * 160, 3)
-    assert sheet[0, ::160, 0].tolist() == [1, 2, 3, 4, 5, 6]
+    assert sheet.shape == (8 * 160, 2 * 160, 3)
+    assert sheet[0, ::160, 0].tolist() == [1, 2]
     known = {}
     for number in range(N_IMAGES):
         grounds = {"north": (BLUE_GROUND, YELLOW_GROUND)[number % 2], "east": GREY_GROUND}
@@ -343,11 +413,11 @@ def test_pairs_are_drawn_as_the_model_sees_them(project, monkeypatch):
         image_id, expected = known[seen]
         shown.append(image_id)
         assert hidden == expected
-        for lines, table in ((before, calls["before"]), (after, calls["after"])):
-            call, p = table.loc[image_id, ["call", "p"]]
-            assert lines == [call, f"p {p:.2f}"]
-        assert before != after
-    assert len(set(shown)) == 12
+        named = ((bias.SEEN, before, "before"), ("hide", after, "after"))
+        for name, lines, when in named:
+            call, p = calls[when].loc[image_id, ["call", "p"]]
+            assert lines == [name, call, f"p {p:.2f}"]
+    assert len(set(shown)) == 8
 
 
 def test_a_model_of_hidden_cells_is_not_asked(project, monkeypatch):
@@ -355,7 +425,7 @@ def test_a_model_of_hidden_cells_is_not_asked(project, monkeypatch):
     write_lenet("ground", hide="cell")
     for module, name in ((trained, "load"), (reading, "read_pixels")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("the model was asked"))
-    content = run_cover()
+    content = run_bias()
     assert content["by_hospital"]["north"]["n_confident"] == N_IMAGES
     assert content["all"]["keeps_confident_call"] is None
     assert "inputs.hide: cell" in content["all"]["keeps_confident_call_reason"]
@@ -376,7 +446,7 @@ def test_what_is_missing_is_named(project, gone, error, told):
     write_lenet("ground")
     Path(gone).unlink()
     with pytest.raises(error, match=told):
-        cover.main()
+        bias.main()
     assert not any(Path(name).exists() for name in FILES)
 
 
@@ -385,7 +455,7 @@ def test_an_image_that_is_gone_is_named(project):
     write_lenet("ground")
     IMAGES.write(IMAGES.read("north").iloc[1:], "north")
     with pytest.raises(TableError, match=r"no row of 1 pictures.*north/000.png.*dvc repro"):
-        cover.main()
+        bias.main()
     assert not any(Path(name).exists() for name in FILES)
 
 
@@ -396,13 +466,13 @@ def test_predictions_of_another_model_are_named(project, stale):
     for hospital in stale:
         PREDICTIONS.write(PREDICTIONS.read(hospital).drop(columns="p_eosinophil"), hospital)
     with pytest.raises(TableError, match=r"no column p_eosinophil.*dvc repro"):
-        cover.main()
+        bias.main()
     assert not any(Path(name).exists() for name in FILES)
 
 
 def test_a_hospital_without_test_images_takes_no_part(project):
     """Its table is empty; the others are as they were."""
     write_lenet("ground")
-    content = run_cover()
+    content = run_bias()
     PREDICTIONS.write(PREDICTIONS.read("east").iloc[:0], "east")
-    assert run_cover()["by_hospital"] == {"north": content["by_hospital"]["north"]}
+    assert run_bias()["by_hospital"] == {"north": content["by_hospital"]["north"]}

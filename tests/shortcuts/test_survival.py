@@ -1,4 +1,4 @@
-"""Hidden cells: the draw depends on names alone, the shares are right, silence has a reason."""
+"""Changed pictures: the draw depends on names alone, the shares are right, silence has a reason."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import beta
 
 from stages.core.errors import TableError
-from stages.shortcuts import hidden_cell
+from stages.shortcuts import survival
 
 CLASSES = ["basophil", "eosinophil", "monocyte"]
 
@@ -25,10 +25,10 @@ def make_calls(*calls):
     return pd.DataFrame(calls, columns=["call", "p"], index=index)
 
 
-def report(before, after, hospitals=None, share=1.0, groups=None):
+def report(before, after, hospitals=None, share=1.0, groups=None, bad="kept", classes=CLASSES):
     images = pd.DataFrame({"hospital": hospitals or ["north"] * len(before)})
     images["group"] = groups if groups is not None else list(before.index)
-    return hidden_cell.report(before, after, images, CLASSES, share, 1)
+    return survival.report(before, after, images, classes, bad, share, 1)
 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 25), st.integers(0, 99))
@@ -36,13 +36,13 @@ def report(before, after, hospitals=None, share=1.0, groups=None):
 def test_the_draw_knows_names_alone(random, max_images, seed):
     """Neither row order nor the other hospitals nor other columns matter; more contains fewer."""
     images = make_images(north=20, east=7)
-    drawn = hidden_cell.choose_images(images, max_images, seed)
+    drawn = survival.choose_images(images, max_images, seed)
     order = list(range(len(images)))
     random.shuffle(order)
     muddled = images.iloc[order].assign(extra=0)
-    again = hidden_cell.choose_images(muddled, max_images, seed)
-    alone = hidden_cell.choose_images(images[images["hospital"] == "north"], max_images, seed)
-    more = hidden_cell.choose_images(images, max_images + 3, seed)
+    again = survival.choose_images(muddled, max_images, seed)
+    alone = survival.choose_images(images[images["hospital"] == "north"], max_images, seed)
+    more = survival.choose_images(images, max_images + 3, seed)
     assert drawn["image_id"].tolist() == sorted(again["image_id"]) == again["image_id"].tolist()
     assert alone["image_id"].tolist() == [i for i in drawn["image_id"] if i.startswith("north")]
     assert set(drawn["image_id"]) <= set(more["image_id"])
@@ -55,21 +55,21 @@ def test_the_draw_knows_names_alone(random, max_images, seed):
 def test_the_draw_is_spread_and_follows_the_seed():
     """Not the first by name: of 400 images the mean place of 100 drawn is near the middle."""
     images = make_images(north=400)
-    places = hidden_cell.choose_images(images, 100, 1)["extra"]
+    places = survival.choose_images(images, 100, 1)["extra"]
     assert places.mean() == pytest.approx(199.5, abs=3.5 * 400 / np.sqrt(12 * 100))
-    assert set(places) != set(hidden_cell.choose_images(images, 100, 2)["extra"])
+    assert set(places) != set(survival.choose_images(images, 100, 2)["extra"])
 
 
 def test_no_image_is_an_error():
     """Predictions of other hospitals only: one line with the way out."""
     with pytest.raises(TableError, match=r"data/predictions holds no image.*dvc repro"):
-        hidden_cell.choose_images(make_images(), 5, 1)
+        survival.choose_images(make_images(), 5, 1)
 
 
 def test_calls_are_the_most_probable_classes():
     """The first of equally probable ones, as everywhere; the index stays."""
     table = pd.DataFrame([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4]], index=["b", "a"], columns=CLASSES)
-    calls = hidden_cell.name_calls(table)
+    calls = survival.name_calls(table)
     assert calls["call"].tolist() == ["eosinophil", "basophil"]
     assert calls["p"].tolist() == [0.5, 0.4]
     assert calls.index.tolist() == ["b", "a"]
@@ -81,14 +81,14 @@ def test_stored_calls_are_read_by_class():
         {"p_monocyte": [0.7], "image_id": ["x"], "p_basophil": [0.1], "p_eosinophil": [0.2],
          "p_other": [0.99]}
     )  # fmt: skip
-    calls = hidden_cell.stored_calls(table, CLASSES)
+    calls = survival.stored_calls(table, CLASSES)
     assert calls.loc["x"].tolist() == ["monocyte", 0.7]
 
 
 def test_predictions_of_another_model_are_refused():
     table = pd.DataFrame({"image_id": ["x"], "p_basophil": [1.0], "p_monocyte": [0.0]})
     with pytest.raises(TableError, match=r"no column p_eosinophil: another model.*dvc repro"):
-        hidden_cell.stored_calls(table, CLASSES)
+        survival.stored_calls(table, CLASSES)
 
 
 def test_known_shares():
@@ -104,12 +104,17 @@ def test_known_shares():
     content = report(before, after, share=0.5)
     block = content["all"]
     assert content["by_hospital"]["north"]["least_p"] == 0.9
-    assert content["most_confident"] == 0.5
     assert (block["n_images"], block["n_confident"]) == (8, 4)
     kept, still = block["keeps_confident_call"], block["still_confident"]
+    assert (block["keeps_call"]["value"], block["keeps_call"]["n"]) == (7 / 8, 8)
+    assert "keeps_verdict" not in block
     assert (kept["value"], kept["n"], kept["n_groups"]) == (0.5, 4, 4)
     assert (still["value"], still["n"], still["n_groups"]) == (4 / 8, 8, 8)
     assert block["calls"] == {"basophil": 1, "eosinophil": 4, "monocyte": 3}
+    assert block["by_call"] == {
+        "basophil": {"n": 2, "kept": 1}, "eosinophil": {"n": 4, "kept": 4},
+        "monocyte": {"n": 2, "kept": 2},
+    }  # fmt: skip
 
 
 def test_intervals_are_by_groups():
@@ -146,13 +151,13 @@ def test_a_model_of_smoothed_labels_is_judged(smoothing):
 def test_the_surest_calls_of_each_hospital_are_taken(p, share):
     """At least the share, all ties with the last, none that is less sure; apart by hospital."""
     calls = make_calls(*[("basophil", one) for one in p])
-    found = hidden_cell.find_confident(calls, ["north"] * len(p), share)
+    found = survival.find_confident(calls, ["north"] * len(p), share)
     taken, rest = calls["p"][found["sure"]], calls["p"][~found["sure"]]
     assert len(taken) >= share * len(p) - 1e-9
     assert len(taken[taken > taken.min()]) < share * len(p)
     assert rest.empty or rest.max() < taken.min() == found["least"].iloc[0]
     low = calls.set_axis([f"east/{i}" for i in range(len(p))]).assign(p=0.1)
-    both = hidden_cell.find_confident(
+    both = survival.find_confident(
         pd.concat([calls, low]), ["north"] * len(p) + ["east"] * len(p), share
     )
     assert both["sure"].iloc[: len(p)].tolist() == found["sure"].tolist()
@@ -229,50 +234,65 @@ def test_flags_are_by_hospital():
 def test_an_image_outside_of_the_split_is_named():
     """Its group is not known: one line with the way out."""
     split = pd.DataFrame({"image_id": ["north/000.png"], "group": ["p"], "label": ["secret"]})
-    known = hidden_cell.add_groups(make_images(north=1), split)
+    known = survival.add_groups(make_images(north=1), split)
     assert list(known.columns) == ["image_id", "hospital", "extra", "group"]
     with pytest.raises(TableError, match=r"data/split has no row of 1 images .*001.*dvc repro"):
-        hidden_cell.add_groups(make_images(north=2), split)
+        survival.add_groups(make_images(north=2), split)
 
 
-def test_a_model_that_never_saw_a_cell_has_nothing_to_lose():
-    """Trained on hidden cells: counts, but no share, each with its reason."""
+@pytest.mark.parametrize("bad", ["kept", "lost"])
+def test_where_nothing_is_compared_the_reason_stands(bad):
+    """A test that cannot be made: counts, but no share."""
     before, _ = many(12, 0)
-    content = report(before, None)
+    content = report(before, "one hospital", bad=bad)
     assert content["flagged"] is None
-    assert "hide: cell" in content["not_judged"]["north"]
+    assert content["not_judged"] == {"north": "one hospital"}
     for block in (content["all"], content["by_hospital"]["north"]):
         assert (block["n_images"], block["n_confident"]) == (12, 12)
-        for name in ("keeps_confident_call", "still_confident", "calls"):
+        for name in ("keeps_call", "keeps_confident_call", "still_confident", "calls", "by_call"):
             assert block[name] is None
-            assert "hide: cell" in block[f"{name}_reason"]
-
-
-def sure_of(before, least=0.9):
-    return pd.DataFrame({"least": least, "sure": before["p"] >= least})
+            assert block[f"{name}_reason"] == "one hospital"
 
 
 @pytest.mark.parametrize(
-    ("n_kept", "n_lost", "shown"),
-    [(20, 20, (6, 6)), (2, 20, (2, 10)), (20, 2, (10, 2)), (3, 4, (3, 4)), (0, 20, (0, 12))],
-)
-def test_half_of_the_examples_keep_their_call(n_kept, n_lost, shown):
-    """Six and six where there are enough, else more of the other; never an unsure one."""
-    before, after = many(n_kept, n_lost, 10)
-    confident = sure_of(before)
-    chosen = hidden_cell.choose_examples(before, after, confident, 12, seed=1)
-    kept, lost = set(before.index[:n_kept]), set(before.index[n_kept : n_kept + n_lost])
-    assert len(chosen) == len(set(chosen))
-    assert (len(kept & set(chosen)), len(lost & set(chosen))) == shown
-    assert len(chosen) == sum(shown)
-    assert set(chosen[: shown[0]]) <= kept
+    ("n_kept", "n_lost", "flagged", "not_judged"),
+    [(4, 6, ["north"], {}), (5, 5, [], {}), (10, 0, [], {}),
+     (0, 9, None, {"north": "9 calls; 10 are needed"})],
+)  # fmt: skip
+def test_where_calls_must_stay_a_hospital_is_flagged_that_loses_most(
+    n_kept, n_lost, flagged, not_judged
+):
+    """Less than half of ten stay; that the probability falls is no fault."""
+    before = make_calls(*[("basophil", 0.99)] * (n_kept + n_lost))
+    after = make_calls(*[("basophil", 0.4)] * n_kept, *[("monocyte", 0.99)] * n_lost)
+    content = report(before, after, bad="lost")
+    assert (content["flagged"], content["not_judged"]) == (flagged, not_judged)
+    assert content["all"]["keeps_confident_call"]["value"] == 0
 
 
-def test_examples_do_not_follow_the_order_of_the_rows():
-    before, after = many(20, 20)
-    sure = sure_of(before)
-    chosen = hidden_cell.choose_examples(before, after, sure, 12, seed=1)
-    turned = hidden_cell.choose_examples(before[::-1], after[::-1], sure[::-1], 12, seed=1)
-    assert turned == chosen
-    assert hidden_cell.choose_examples(before, after, sure, 12, seed=2) != chosen
-    assert chosen[:6] != sorted(before.index)[:6]
+def test_a_verdict_survives_where_one_disease_becomes_another():
+    """Of four, two change their class, and one of them between healthy and sick."""
+    before = make_calls(("AML", 0.9), ("AML", 0.9), ("healthy", 0.9), ("APL", 0.9))
+    after = make_calls(("APL", 0.9), ("healthy", 0.9), ("healthy", 0.9), ("APL", 0.9))
+    block = report(before, after, classes=["AML", "APL", "healthy"])["all"]
+    assert block["keeps_verdict"]["value"] == 0.75
+    assert block["keeps_call"]["value"] == 0.5
+
+
+@given(st.lists(st.sampled_from(CLASSES), min_size=1, max_size=30), st.integers(1, 12))
+@settings(deadline=None, max_examples=40)
+def test_examples_take_turns_among_the_classes_called(calls, n_examples):
+    """As many as there are; no class is shown twice more often than one that has more to show."""
+    before = make_calls(*[(call, 0.9) for call in calls])
+    chosen = survival.choose_examples(before, n_examples, seed=1)
+    assert len(chosen) == len(set(chosen)) == min(n_examples, len(calls))
+    assert survival.choose_examples(before[::-1], n_examples, seed=1) == chosen
+    shown = before.loc[chosen, "call"].value_counts()
+    for call, n in before["call"].value_counts().items():
+        assert shown.get(call, 0) >= min(n, shown.max() - 1)
+
+
+def test_examples_follow_the_seed():
+    before, _ = many(40, 0)
+    first = survival.choose_examples(before, 6, seed=1)
+    assert survival.choose_examples(before, 6, seed=2) != first != sorted(before.index)[:6]
