@@ -29,11 +29,12 @@ ALLOWED = {
     "models": {"core", "images", "inputs"},
     "training": {"core", "inputs", "models"},
     "evaluation": {"core", "labels"},
+    "explanation": {"core", "evaluation", "models"},
     "shortcuts": {"core", "images", "inputs", "evaluation"},
     "tools": {"core", "datasets", "evaluation", "images", "labels", "models", "simulation"},
 }
 HEAVY = ("tensorflow", "keras", "great_expectations", "matplotlib")
-MAY_BE_HEAVY = {"features", "validate", "train", "evaluate", "bias"}
+MAY_BE_HEAVY = {"features", "validate", "train", "evaluate", "bias", "explain"}
 REFUSED_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 
 

@@ -97,6 +97,13 @@ class BiasParams(Group):
     ]  # fmt: skip
 
 
+class ExplainParams(Group):
+    """Which calls are explained, and how."""
+
+    images: Annotated[int, Field(ge=1)]
+    methods: list[Literal["grad_cam", "grad_cam_pp", "occlusion", "lime", "rollout"]]
+
+
 class EvaluateParams(Group):
     """How scores get their intervals, and which calls are accepted."""
 
@@ -137,6 +144,7 @@ class Params(Group):
     on_site: OnSiteParams
     evaluate: EvaluateParams
     bias: BiasParams
+    explain: ExplainParams
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:

@@ -95,11 +95,12 @@ class SingleModel:
                 "'uv run dvc repro', which trains the model on them."
             )
         ways = range(4 if self.recipe.flips_at_test else 1)
-        answers = np.sum([self._ask(x, way) for way in ways], axis=0, dtype=np.float64)
+        answers = np.sum([self.ask(x, way) for way in ways], axis=0, dtype=np.float64)
         shares: np.ndarray = answers / answers.sum(axis=1, keepdims=True)
         return shares
 
-    def _ask(self, x: np.ndarray, way: int) -> np.ndarray:
+    def ask(self, x: np.ndarray, way: int = 0) -> np.ndarray:
+        """Return what it says of rows that lie one way; see `answer`."""
         if self.classifier is None:
             return answer(self.network, x, way)
         return self.classifier.predict(vectors(self.recipe, self.network, x, way))

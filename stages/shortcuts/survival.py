@@ -226,8 +226,8 @@ def choose_examples(before: pd.DataFrame, n_examples: int, seed: int) -> list[st
 
     Parameters
     ----------
-    before : pandas.DataFrame, shape (n_images, 2)
-        As for `report`.
+    before : pandas.DataFrame, shape (n_images, n_columns)
+        ``call``, by image_id.
     n_examples : int
         At most so many.
     seed : int
@@ -241,6 +241,25 @@ def choose_examples(before: pd.DataFrame, n_examples: int, seed: int) -> list[st
     turn = shuffled.groupby("call").cumcount()
     order = shuffled.assign(turn=turn).sort_values(["turn", "call"], kind="stable")
     return [str(image_id) for image_id in order.index[:n_examples]]
+
+
+def choose_by_call(calls: pd.DataFrame, n_images: int, seed: int) -> list[str]:
+    """Pick at most so many images of each hospital and class called, by name.
+
+    Parameters
+    ----------
+    calls : pandas.DataFrame, shape (n_images, n_columns)
+        ``hospital`` and ``call``, by image_id.
+    n_images, seed : int
+
+    Returns
+    -------
+    list of str
+        Their ``image_id``.
+    """
+    shuffled = calls.loc[_shuffle(calls.index, seed)]
+    turn = shuffled.groupby(["hospital", "call"]).cumcount()
+    return [str(image_id) for image_id in shuffled.index[turn < n_images]]
 
 
 def _shuffle(image_ids: Sequence[str] | pd.Series | pd.Index, seed: int) -> list[str]:

@@ -296,3 +296,17 @@ def test_examples_follow_the_seed():
     before, _ = many(40, 0)
     first = survival.choose_examples(before, 6, seed=1)
     assert survival.choose_examples(before, 6, seed=2) != first != sorted(before.index)[:6]
+
+
+def test_as_many_images_of_each_hospital_and_call_are_picked():
+    """Whatever the order of the rows; where there are fewer, all."""
+    calls = pd.DataFrame(
+        {"hospital": ["a"] * 6 + ["b"] * 4, "call": list("xxxxyy") + list("xyyy")},
+        index=[f"i{number}" for number in range(10)],
+    )
+    chosen = survival.choose_by_call(calls, 2, seed=1)
+    counts = calls.loc[chosen].value_counts().to_dict()
+    assert counts == {("a", "x"): 2, ("a", "y"): 2, ("b", "x"): 1, ("b", "y"): 2}
+    assert survival.choose_by_call(calls[::-1], 2, seed=1) == chosen
+    others = {tuple(sorted(survival.choose_by_call(calls, 2, seed=seed))) for seed in range(5)}
+    assert len(others) > 1

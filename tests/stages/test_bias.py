@@ -20,19 +20,16 @@ from stages.core.tables import IMAGES, PREDICTIONS, QUALITY, SPLIT
 from stages.images import contact_sheets
 from stages.inputs import preparation, reading
 from stages.models import networks, predicting, rows, trained
-from stages.models.recipes import EnsembleRecipe, NetworkRecipe, Step
+from stages.models.recipes import EnsembleRecipe
 from stages.shortcuts import perturbations, survival
+from tests.made.lenets import CLASSES, CORNER, LENET, MIDDLE, made_lenet
 from tests.stages.cohort import ROOT, write_project
 from tests.stages.test_quality import image_row
 
 HOSPITALS = ("north", "east")
-CLASSES = ["basophil", "eosinophil", "monocyte"]
-LENET = NetworkRecipe(kind="network", network="lenet", size=32, steps=[Step()])
 N_IMAGES = 12
 BLUE_GROUND, YELLOW_GROUND, GREY_GROUND = (205, 220, 245), (245, 230, 205), (232, 232, 232)
 BLUE_CELL, RED_CELL = (80, 110, 190), (190, 110, 80)
-STEEP = 50.0  # of the made models: a clear colour is called with a probability near 1
-MIDDLE, CORNER = 3, 0  # places among the 6 x 6 that LeNet's second pooling leaves of 32 px
 FILES = ("metrics/bias.json", "metrics/bias/examples.png")
 
 
@@ -96,43 +93,6 @@ def rule(**changes):
         "hide": "nothing",
     }  # fmt: skip
     return InputsParams(**(settings | changes))
-
-
-def made_lenet(looks_at, place, unsure=0.0):
-    """Return a LeNet whose weights are set by hand, so that it looks at one place alone.
-
-    Its first two filters give the darkness of red and of blue in one pixel; blue ground is
-    darker in red. At the corner it calls by their difference, in the middle by darkness above
-    that of any ground. What is neither gets no confident call.
-    """
-    network = networks.build(LENET, (32, 32, 3), len(CLASSES))
-    for layer in network.layers:
-        layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
-    kernel, bias = network.get_layer("conv_1").get_weights()
-    kernel[0, 0, 0, 0], kernel[0, 0, 2, 1], bias[:2] = -1, -1, 1
-    network.get_layer("conv_1").set_weights([kernel, bias])
-    kernel, bias = network.get_layer("conv_2").get_weights()
-    kernel[0, 0, 0, 0] = kernel[0, 0, 1, 1] = 1
-    network.get_layer("conv_2").set_weights([kernel, bias])
-    kernel, bias = network.get_layer("hidden_1").get_weights()
-    first = (place * 6 + place) * 16  # of the 16 channels there
-    if looks_at == "ground":
-        kernel[first : first + 2, :2] = STEEP * np.array([[1, -1], [-1, 1]])
-    else:
-        kernel[first : first + 2, :2], bias[:2] = STEEP * np.eye(2), -0.3 * STEEP
-    network.get_layer("hidden_1").set_weights([kernel, bias])
-    network.get_layer("probabilities").set_weights(call_by_two(128, unsure))
-    return network
-
-
-def call_by_two(n_hidden, unsure=0.0):
-    """Weights of a last layer: the first hidden unit is for basophil, the second for monocyte.
-
-    Where both are silent, `unsure` above 0 calls eosinophil.
-    """
-    kernel = np.zeros((n_hidden, len(CLASSES)), np.float32)
-    kernel[0, 0] = kernel[1, 2] = 1
-    return [kernel, np.array([0, unsure, 0], np.float32)]
 
 
 def write_lenet(looks_at, unsure=0.0, **changes):

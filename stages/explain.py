@@ -1,0 +1,171 @@
+"""explain: where the evidence for calls lies. predictions, model -> metrics/explain.json.
+
+Of the scored images it takes the same number of each hospital and class called, by name.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from stages.core import parallel, params
+from stages.core.errors import run_stage
+from stages.core.settings import seed_for
+from stages.core.store import write_bytes, write_metrics
+from stages.core.tables import PREDICTIONS, SCORED_PARTS, SPLIT
+from stages.explanation import map_scores, maps
+from stages.explanation.maps import Map, Mask, Pixels
+from stages.images import cell_masks, contact_sheets, decoding
+from stages.inputs import preparation, reading
+from stages.models import trained
+from stages.shortcuts import survival
+
+MODEL = Path("data/model")
+SHEET = Path("metrics/explain/examples.png")
+N_CLASSES = 3  # the most probable ones of an image
+N_EXAMPLES = 8
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Write metrics/explain.json, and a sheet of images with their maps."""
+    rule = params.load("hospitals", "explain", "seed")
+    card = trained.read_card(MODEL)
+    drawn = _draw_images(rule.hospitals, card.classes, rule.explain.images, rule.seed)
+    explainer = maps.Explainer.of(trained.load(MODEL), rule.explain.methods, rule.seed)
+    shown = set(survival.choose_examples(drawn, N_EXAMPLES, rule.seed))
+    scores: list[dict[str, Any]] = []
+    pairs: list[dict[str, Any]] = []
+    tiles: list[Pixels] = []
+    for image_id, content, geometry in parallel.show_progress(
+        _stream(drawn, card), len(drawn), "explain"
+    ):
+        row = drawn.loc[image_id]
+        likeliest = row[card.classes].astype(float).nlargest(N_CLASSES)
+        look = cache(partial(_look, decoding.decode(content).rgb, geometry, card))
+        found, own = _explain(explainer, look, likeliest, seed_for(rule.seed, "explain", image_id))
+        place = {"group": row["group"], "hospital": row["hospital"]}
+        scores += [place | one for one in own]
+        pairs.append(place | _compare(found))
+        if image_id in shown:
+            tiles += _draw(look(explainer.side)[0], likeliest, found)
+    report = {
+        "n_images": len(drawn),
+        "left_out": explainer.left_out,
+        "methods": map_scores.summarise(pd.DataFrame(scores), explainer.methods),
+        "not_made": explainer.not_made,
+        "agreement": map_scores.average(pd.DataFrame(pairs)),
+    }
+    write_metrics("explain", report)
+    columns = 1 + len(explainer.methods) * N_CLASSES
+    write_bytes(SHEET, contact_sheets.encode_sheet(tiles, columns))
+    _say(report)
+
+
+def _draw_images(
+    hospitals: Sequence[str], classes: Sequence[str], n_images: int, seed: int
+) -> pd.DataFrame:
+    """Return the images with the probability of each class, ``call``, ``hospital``, ``group``."""
+    groups = SPLIT.read_all(hospitals, ["image_id", "group"])
+    answers = PREDICTIONS.read_all(hospitals)
+    scored = survival.add_groups(answers[answers["part"].isin(SCORED_PARTS)], groups)
+    calls = survival.stored_calls(scored, classes)
+    known = scored.set_index("image_id").rename(columns=lambda name: name.removeprefix("p_"))
+    table = known[[*classes, "hospital", "group"]].join(calls)
+    return table.loc[sorted(survival.choose_by_call(table, n_images, seed))]
+
+
+def _stream(drawn: pd.DataFrame, card: trained.Card) -> Iterator[reading.Picture]:
+    for hospital, own in drawn.groupby("hospital", sort=True):
+        yield from reading.stream_pictures(str(hospital), card.inputs, set(own.index))
+
+
+def _look(
+    rgb: Pixels, geometry: preparation.Geometry, card: trained.Card, size: int
+) -> tuple[Pixels, Mask, Mask]:
+    """Return the pixels that a network of this size sees, and cell and nucleus among them."""
+    x = preparation.prepare(rgb, geometry, card.inputs, size, card.inputs.white_balance[0])
+    outlined = cell_masks.segment(rgb)
+    rule = card.inputs.model_copy(update={"hide": "nothing"})
+    nowhere = replace(geometry, white=(0.0, 0.0, 0.0))
+    cell, nucleus = (
+        preparation.prepare(np.stack([mask * np.uint8(255)] * 3, -1), nowhere, rule, size, "none")
+        for mask in (outlined.cell, outlined.nucleus)
+    )
+    return x, cell[..., 0] > 127, nucleus[..., 0] > 127
+
+
+def _explain(
+    explainer: maps.Explainer, look: Any, likeliest: pd.Series, seed: int
+) -> tuple[dict[str, list[Map | None]], list[dict[str, Any]]]:
+    """Return the maps of an image by method, one for each class, and the scores of its call's."""
+    found, scores = {}, []
+    for method in explainer.methods:
+        by_class: dict[str, list[Map]] = {name: [] for name in likeliest.index}
+        for name, part in explainer.parts_for(method).items():
+            known = [one for one in likeliest.index if one in part.classes]
+            if not known:  # a cascade's first model knows groups of classes
+                continue
+            x, *masks = look(part.recipe.side)
+            columns = [part.classes.index(one) for one in known]
+            own = maps.explain(method, part, x, columns, seed)
+            for one, values in zip(known, own, strict=True):
+                by_class[one].append(maps.resize(values, explainer.side))
+            again = partial(maps.explain, method, columns=columns[:1], seed=seed)
+            forgot = explainer.forgotten[name]
+            judged = map_scores.judge(again, part, forgot, x, own[0], columns[0], masks, seed)
+            scores.append({"method": method, **judged})
+        found[method] = [np.mean(one, axis=0) if one else None for one in by_class.values()]
+    return found, scores
+
+
+def _compare(found: Mapping[str, Sequence[Map | None]]) -> dict[str, float | None]:
+    """Return how alike the methods' maps of the call are, by pair."""
+    calls = {name: own[0] for name, own in found.items()}
+    return {
+        f"{first} and {second}": map_scores.compare(one, other)
+        for (first, one), (second, other) in combinations(calls.items(), 2)
+        if one is not None and other is not None
+    }
+
+
+def _draw(
+    seen: Pixels, likeliest: pd.Series, found: Mapping[str, Sequence[Map | None]]
+) -> list[Pixels]:
+    """Return a row of tiles: the image as it is seen, then its maps by method and class."""
+    tiles = [contact_sheets.caption(seen, ["as it is", "", ""])]
+    for method, own in found.items():
+        for (label, p), values in zip(likeliest.items(), own, strict=True):
+            heat = None if values is None else _lay_over(values, seen)
+            tiles.append(contact_sheets.caption(heat, [method, str(label), f"p {p:.2f}"]))
+    return tiles
+
+
+def _lay_over(values: Map, seen: Pixels) -> Pixels:
+    """Colour a grey copy of the picture by its map."""
+    most = values.max()
+    levels = np.rint(255 * values / most if most > 0 else values).astype(np.uint8)
+    heat = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
+    grey = np.repeat(cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    return cv2.addWeighted(grey, 0.45, heat, 0.55, 0).astype(np.uint8)
+
+
+def _say(content: Mapping[str, Any]) -> None:
+    for name, block in content["methods"].items():
+        share, area = (block["all"][one]["value"] for one in ("in_cell", "cell_area"))
+        if share is not None:
+            log.info("explain: %s: %.2f of the evidence in the cell's %.2f", name, share, area)
+    for why in content["not_made"].values():
+        log.info("explain: %s", why)
+
+
+if __name__ == "__main__":
+    run_stage(main)
