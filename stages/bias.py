@@ -6,7 +6,6 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-import cv2
 import pandas as pd
 
 from stages.core import params
@@ -25,7 +24,6 @@ N_EXAMPLES = 8
 N_OTHERS = 20  # pictures of each hospital that give backgrounds to the others
 SHOWN = 112  # px, side of a tile
 SEEN = "as it is"
-FAST = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 BLIND = "the model was trained with inputs.hide: cell and never saw a cell that it could miss"
 ALONE = "only one hospital has test images; this test needs another one's"
 
@@ -97,7 +95,7 @@ def _change(
     tests: Collection[str],
     inputs: InputsParams,
     seed: int,
-) -> Iterator[reading.Picture]:
+) -> Iterator[reading.Changed]:
     """Yield some of the drawn pictures, each as each test changes it."""
     covered = inputs.model_copy(update={"hide": "cell"})
     quality = QUALITY.read_all(drawn["hospital"].unique().tolist())
@@ -120,9 +118,7 @@ def _change(
             scene = perturbations.set_scene(
                 rgb, place, str(places[image_id]), others, stains, chance
             )
-            pixels = perturbations.TESTS[test].change(scene)
-            png = bytes(cv2.imencode(".png", pixels[..., ::-1], FAST)[1])
-            yield _name(test, image_id), png, place
+            yield _name(test, image_id), perturbations.TESTS[test].change(scene), place
 
 
 def _name(test: str, image_id: str) -> str:
@@ -145,15 +141,17 @@ def _draw(
     images = drawn[drawn["image_id"].isin(shown)]
     plain = _stream(images, card.inputs)
     streams = chain(
-        ((_name(SEEN, name), content, place) for name, content, place in plain),
+        (
+            (_name(SEEN, name), decoding.decode(content).rgb, place)
+            for name, content, place in plain
+        ),
         _change(images, drawn, tests, card.inputs, seed),
     )
-    pictures = {name: (content, geometry) for name, content, geometry in streams}
+    pictures = {name: (rgb, geometry) for name, rgb, geometry in streams}
     tiles = []
     for image_id in shown:
         for name, found in calls.items():
-            content, geometry = pictures[_name(name, image_id)]
-            rgb = decoding.decode(content).rgb
+            rgb, geometry = pictures[_name(name, image_id)]
             view = card.inputs.white_balance[0]
             pixels = preparation.prepare(rgb, geometry, card.inputs, SHOWN, view)
             call = found.loc[image_id]

@@ -56,7 +56,7 @@ def main() -> None:
         scores += [place | one for one in own]
         pairs.append(place | _compare(found))
         if image_id in shown:
-            tiles += _draw(look(explainer.side)[0], likeliest, found)
+            tiles += _draw(look(explainer.side)[0], row["hospital"], likeliest, found)
     report = {
         "n_images": len(drawn),
         "left_out": explainer.left_out,
@@ -138,10 +138,10 @@ def _compare(found: Mapping[str, Sequence[Map | None]]) -> dict[str, float | Non
 
 
 def _draw(
-    seen: Pixels, likeliest: pd.Series, found: Mapping[str, Sequence[Map | None]]
+    seen: Pixels, hospital: str, likeliest: pd.Series, found: Mapping[str, Sequence[Map | None]]
 ) -> list[Pixels]:
     """Return a row of tiles: the image as it is seen, then its maps by method and class."""
-    tiles = [contact_sheets.caption(seen, ["as it is", "", ""])]
+    tiles = [contact_sheets.caption(seen, ["as it is", hospital, ""])]
     for method, own in found.items():
         for (label, p), values in zip(likeliest.items(), own, strict=True):
             heat = None if values is None else _lay_over(values, seen)

@@ -118,6 +118,8 @@ def compare(first: Map, second: Map) -> float | None:
 def mean_by_group(values: pd.Series, groups: pd.Series) -> dict[str, Any]:
     """Return the mean of the groups' means, with its interval by Student's t over groups.
 
+    All scores lie in -1..1, and so does the interval.
+
     Parameters
     ----------
     values : pandas.Series of float, shape (n_maps,)
@@ -145,7 +147,8 @@ def mean_by_group(values: pd.Series, groups: pd.Series) -> dict[str, Any]:
     if len(means) < MIN_GROUPS:
         return block | {"interval_reason": too_few(len(means))}
     half = stats.t.ppf(0.975, len(means) - 1) * means.std() / np.sqrt(len(means))
-    return block | {"low": float(means.mean() - half), "high": float(means.mean() + half)}
+    low, high = np.clip([means.mean() - half, means.mean() + half], -1, 1).tolist()
+    return block | {"low": low, "high": high}
 
 
 def average(scores: pd.DataFrame) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from stages.inputs import preparation
 MARGIN = 0.25  # of the side: surroundings for turned and smaller views; a full turn needs 0.21
 
 Picture = tuple[str, bytes, preparation.Geometry]  # image_id, file, where the cell is
+Changed = tuple[str, preparation.Pixels, preparation.Geometry]  # a picture that is no file any more
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,12 @@ def stream_training(part: str) -> Iterator[Picture]:
             yield row["image_id"], row["bytes"], preparation.from_row(row)
 
 
-def read_pixels(pictures: Iterable[Picture], rule: InputsParams, size: int) -> Examples:
+def read_pixels(pictures: Iterable[Picture | Changed], rule: InputsParams, size: int) -> Examples:
     """Decode and prepare pictures, one row for each colour correction of the rule.
 
     Parameters
     ----------
-    pictures : iterable of Picture
+    pictures : iterable of Picture or Changed
         Read lazily.
     rule : InputsParams
         How a picture becomes an array; each entry of ``white_balance`` is a row.
@@ -197,8 +198,8 @@ def sample(examples: Examples, n_images: int) -> Examples:
 
 
 def _write_pixels(
-    prepare: Callable[[Picture], tuple[str, list[np.ndarray]]],
-    pictures: Iterable[Picture],
+    prepare: Callable[..., tuple[str, list[np.ndarray]]],
+    pictures: Iterable[Picture | Changed],
     shapes: Sequence[tuple[int, int]],
 ) -> tuple[list[str], list[np.ndarray]]:
     """Write what `prepare` gives for each picture to nameless files; map each into an array.
@@ -223,10 +224,10 @@ def _write_pixels(
 
 
 def _prepare(
-    picture: Picture, balances: Sequence[str], rule: InputsParams, size: int
+    picture: Picture | Changed, balances: Sequence[str], rule: InputsParams, size: int
 ) -> tuple[str, list[np.ndarray]]:
     image_id, content, geometry = picture
-    rgb = decoding.decode(content).rgb
+    rgb = decoding.decode(content).rgb if isinstance(content, bytes) else content
     pixels = [preparation.prepare(rgb, geometry, rule, size, name) for name in balances]
     return image_id, [np.stack(pixels)]
 

@@ -1,11 +1,11 @@
 """What a recipe learns from and is judged on: rows of pixels, of a composite by member."""
 
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from stages.core.params import InputsParams
 from stages.inputs import reading
-from stages.inputs.reading import Examples, Picture
+from stages.inputs.reading import Changed, Examples, Picture
 from stages.models.recipes import AnyRecipe, ClassifierRecipe, NetworkRecipe, Single
 
 Rows: TypeAlias = Examples | dict[str, Examples]
@@ -13,7 +13,7 @@ Rows: TypeAlias = Examples | dict[str, Examples]
 
 def read(
     recipe: AnyRecipe,
-    stream: Callable[[], Iterable[Picture]],
+    stream: Callable[[], Iterable[Picture]] | Callable[[], Iterable[Changed]],
     rule: InputsParams,
     plain_only: bool,
 ) -> Rows:
@@ -23,7 +23,7 @@ def read(
     ----------
     recipe : recipe
     stream : callable
-        Gives the pictures anew at each call.
+        Gives the pictures anew at each call; changed ones for rows that judge alone.
     rule : InputsParams
         How a picture becomes an array.
     plain_only : bool
@@ -60,7 +60,10 @@ def _say_needs(recipe: Single, plain_only: bool) -> tuple[int, bool, bool]:
 
 
 def _read(
-    recipe: Single, stream: Callable[[], Iterable[Picture]], rule: InputsParams, plain_only: bool
+    recipe: Single,
+    stream: Callable[[], Iterable[Any]],
+    rule: InputsParams,
+    plain_only: bool,
 ) -> Examples:
     side, wide, hidden = _say_needs(recipe, plain_only)
     if wide:

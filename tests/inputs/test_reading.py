@@ -154,6 +154,16 @@ def test_pixels_are_those_of_the_one_preparation():
     assert not np.array_equal(found.x[0], found.x[2])
 
 
+def test_changed_pictures_are_taken_as_they_are():
+    """Half of it is white, as of a file that was cut: but pixels are no file to be judged."""
+    rgb = draw_picture(1)
+    rgb[35:] = 255
+    place = preparation.Geometry(None, 20.0, (240.0, 240.0, 240.0))
+    rows = reading.read_pixels([("x", rgb, place)], RULE, 32)
+    for row, balance in zip(rows.x, sorted(RULE.white_balance), strict=True):
+        assert (row == preparation.prepare(rgb, place, RULE, 32, balance)).all()
+
+
 def test_nothing_of_the_pixels_is_left_on_disk(tmp_path, monkeypatch):
     """The temporary file has no name while it is used, so a killed process leaves nothing."""
     write_pictures("munich", ["a.png"])
