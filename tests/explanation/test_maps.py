@@ -75,6 +75,18 @@ def test_grad_cam_of_an_averaging_network_is_its_class_activation_map(lite):
     np.testing.assert_allclose(found, expected[..., [2, 0, 1]].transpose(2, 0, 1), atol=1e-5)
 
 
+def test_grad_cam_weighs_by_the_mean_where_places_differ():
+    """A drawn LeNet has another gradient at each place."""
+    network = networks.build(LENET, (32, 32, 3), 3)
+    part = trained.SingleModel(CLASSES, LENET, INPUTS, (32, 32, 3), network)
+    last, gradients = maps._differentiate(part, noise(32), [0, 1, 2])
+    assert np.ptp(gradients[0, ..., 0]) > 0
+    expected = np.maximum(np.einsum("ck,yxk->cyx", gradients.mean(axis=(1, 2)), last), 0)
+    found = maps.grad_cam(part, noise(32), [0, 1, 2], np.random.default_rng(0))
+    assert found.max() > 0
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
+
+
 def test_grad_cam_pp_is_its_formula(lite):
     """Equation 19 of the paper, place by place and map by map."""
     x = noise(64)

@@ -144,10 +144,12 @@ def test_a_brighter_hospital_gives_its_background_as_bright_as_here():
 def test_neighbours_go_and_the_background_stays():
     rgb = draw()
     rgb[120:150, 20:60] -= 6  # faint dirt that is no cell
+    cv2.circle(rgb, (80, 15), 12, (200, 185, 190), cv2.FILLED)  # a pale one
     made = scene(rgb)
     pixels = TESTS["neighbours"].change(made)
     assert (np.abs(pixels[20, 20].astype(int) - made.white) <= 1).all()
     assert (np.abs(pixels[70, 145].astype(int) - made.white) <= 1).all()
+    assert (np.abs(pixels[15, 80].astype(int) - made.white) <= 1).all()
     assert (pixels[135, 40] == rgb[135, 40]).all()
 
 

@@ -262,13 +262,14 @@ def test_but_for_the_hidden_cell_the_images_are_prepared_as_before(project, monk
 
 
 def test_a_model_of_several_gets_what_each_of_them_takes(project, monkeypatch):
-    """An ensemble of networks of two sizes: both look at hidden cells."""
-    lenet = trained.SingleModel(CLASSES, LENET, rule(), (32, 32, 3), made_lenet("cell", MIDDLE))
+    """Two networks of two sizes look at hidden cells, whose crop does not tell the cell's size."""
+    inputs = rule(scale="image")
+    lenet = trained.SingleModel(CLASSES, LENET, inputs, (32, 32, 3), made_lenet("cell", MIDDLE))
     wider = LENET.model_copy(update={"size": 40})
     network = networks.build(wider, (40, 40, 3), len(CLASSES))
-    other = trained.SingleModel(CLASSES, wider, rule(), (40, 40, 3), network)
+    other = trained.SingleModel(CLASSES, wider, inputs, (40, 40, 3), network)
     recipe = EnsembleRecipe(kind="ensemble", members={"made": LENET, "wider": wider})
-    both = trained.CompositeModel(CLASSES, recipe, rule(), {"made": lenet, "wider": other})
+    both = trained.CompositeModel(CLASSES, recipe, inputs, {"made": lenet, "wider": other})
     keep(both)
     calls = spy_on_calls(monkeypatch)
     bias.main()
