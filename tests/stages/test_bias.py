@@ -283,6 +283,17 @@ def test_a_model_of_several_gets_what_each_of_them_takes(project, monkeypatch):
     assert {name: one.x.shape[1] for name, one in seen.items()} == {"made": 32, "wider": 40}
 
 
+def test_the_crop_of_a_hidden_cell_does_not_tell_its_size(project):
+    """Cells differ in size, and other tests follow each; the hidden one has the usual crop."""
+    ids = [f"north/{number:03d}.png" for number in range(N_IMAGES)]
+    images = pd.DataFrame({"image_id": ids, "hospital": "north"})
+    changed = bias._change(images, images, ["hide", "blur"], rule(scale="image"), 1)
+    radii = {}
+    for name, _, place in changed:
+        radii.setdefault(name.split()[0], set()).add(place.radius)
+    assert len(radii["hide"]) == 1 < len(radii["blur"])
+
+
 def test_at_most_so_many_images_are_drawn(project):
     """Five of each hospital, none that validates, and whoever else takes part."""
     write_params(project, bias={"max_images": 5, "most_confident": 0.6, "tests": ["hide"]})
