@@ -24,10 +24,10 @@ from tests.projects import Project, stages_run
 TRAINING = ["demo_north", "demo_east"]
 DEMO = [*TRAINING, "demo_west"]
 ASKING = [f"{stage}@{name}" for stage in ("predict", "adapt") for name in DEMO]
-LEARNING = ["train", *ASKING, "evaluate", "bias", "summarise"]
+LEARNING = ["train", *ASKING, "evaluate", "bias", "explain", "summarise"]
 DIVIDING = ["split", "probe", "validate", "gather"]
 # What an unseen hospital makes run, besides its own stages: tables, and no training.
-FOR_ALL = ["harmonise", *DIVIDING, "evaluate", "bias", "summarise"]
+FOR_ALL = ["harmonise", *DIVIDING, "evaluate", "bias", "explain", "summarise"]
 EMBEDDING = [f"features@{name}" for name in TRAINING]
 MODELS = {
     "pixels": {"kind": "classifier", "vectors": "grey", "size": 32, "classifier": "knn"},
@@ -71,6 +71,7 @@ def project(tmp_path_factory):
     content["features"] |= {"size": 32, "layers": ["block3"]}
     content["evaluate"]["bootstrap"] = 100
     content["bias"]["max_images"] = 5
+    content["explain"]["methods"] = ["occlusion"]
     write_yaml(made, "params.yaml", content)
     made.commit("small demo")
     made.first = made.dvc("repro")
@@ -217,7 +218,7 @@ TABLE = {
     ),
     "add a backbone": (
         append("stages/models/backbones.py"),
-        ["recipe", *EMBEDDING, "train", *ASKING, "bias"],
+        ["recipe", *EMBEDDING, "train", *ASKING, "bias", "explain"],
     ),
     "correct a citation": (correct_citation, ["download@demo_north"]),
     "change features": (
