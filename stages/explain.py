@@ -112,17 +112,18 @@ def _explain(
         by_class: dict[str, list[Map]] = {name: [] for name in likeliest.index}
         for name, part in explainer.parts_for(method).items():
             known = [one for one in likeliest.index if one in part.classes]
-            if not known:  # a cascade's first model knows groups of classes
+            if not known:  # a cascade's second model knows the classes of its groups alone
                 continue
             x, *masks = look(part.recipe.side)
             columns = [part.classes.index(one) for one in known]
             own = maps.explain(method, part, x, columns, seed)
             for one, values in zip(known, own, strict=True):
                 by_class[one].append(maps.resize(values, explainer.side))
-            again = partial(maps.explain, method, columns=columns[:1], seed=seed)
-            forgot = explainer.forgotten[name]
-            judged = map_scores.judge(again, part, forgot, x, own[0], columns[0], masks, seed)
-            scores.append({"method": method, **judged})
+            if known[0] == likeliest.index[0]:
+                again = partial(maps.explain, method, columns=columns[:1], seed=seed)
+                forgot = explainer.forgotten[name]
+                judged = map_scores.judge(again, part, forgot, x, own[0], columns[0], masks, seed)
+                scores.append({"method": method, **judged})
         found[method] = [np.mean(one, axis=0) if one else None for one in by_class.values()]
     return found, scores
 

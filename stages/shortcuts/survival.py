@@ -34,17 +34,7 @@ def choose_images(predictions: pd.DataFrame, max_images: int, seed: int) -> pd.D
     pandas.DataFrame, shape (n_drawn, n_columns)
         Sorted by ``image_id``. Whether an image is drawn does not depend on the order of the rows,
         on the other hospitals, or on what an image was called.
-
-    Raises
-    ------
-    TableError
-        There is no image to draw.
     """
-    if predictions.empty:
-        raise TableError(
-            "data/predictions holds no image of the hospitals in params.yaml. "
-            "Run 'uv run dvc repro', which scores them."
-        )
     drawn: list[str] = []
     for _, own in predictions.groupby("hospital"):
         drawn += _shuffle(own["image_id"], seed)[:max_images]
@@ -58,8 +48,13 @@ def add_groups(predictions: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     TableError
-        An image is not in the split.
+        There is no image, or one is not in the split.
     """
+    if predictions.empty:
+        raise TableError(
+            "data/predictions holds no image of the hospitals in params.yaml. "
+            "Run 'uv run dvc repro', which scores them."
+        )
     grouped = predictions.merge(split[["image_id", "group"]], on="image_id", how="left")
     missing = sorted(grouped.loc[grouped["group"].isna(), "image_id"])
     if missing:

@@ -63,7 +63,7 @@ def test_the_draw_is_spread_and_follows_the_seed():
 def test_no_image_is_an_error():
     """Predictions of other hospitals only: one line with the way out."""
     with pytest.raises(TableError, match=r"data/predictions holds no image.*dvc repro"):
-        survival.choose_images(make_images(), 5, 1)
+        survival.add_groups(make_images(), pd.DataFrame({"image_id": [], "group": []}))
 
 
 def test_calls_are_the_most_probable_classes():

@@ -9,7 +9,7 @@ import pytest
 
 from stages import explain
 from stages.core.errors import ModelError, TableError
-from stages.core.tables import IMAGES
+from stages.core.tables import IMAGES, PREDICTIONS
 from stages.models import trained
 from stages.models.recipes import EnsembleRecipe
 from tests.made.lenets import CLASSES, CORNER, LENET, MIDDLE, made_lenet
@@ -105,6 +105,34 @@ def test_of_an_ensemble_every_network_is_explained(project):
     assert both["methods"]["occlusion"]["all"]["cell_area"]["n"] > both["n_images"]
     write_lenet("cell", 0.5, crop="whole")
     assert share_in_cell(both)["occlusion"] < share_in_cell(run())["occlusion"]
+
+
+def test_a_part_that_does_not_know_the_call_is_not_scored(project):
+    """Of a cascade's members each knows other classes; those of the call alone are scored."""
+    ask_for(project, ["occlusion"], images=1)
+    inputs = rule(crop="whole")
+    named = {"all": CLASSES, "coarse": ["basophil", "eosinophil", "rest"]}
+    members = {
+        name: trained.SingleModel(
+            classes, LENET, inputs, (32, 32, 3), made_lenet("cell", MIDDLE, 0.5)
+        )
+        for name, classes in named.items()
+    }
+    recipe = EnsembleRecipe(kind="ensemble", members=dict.fromkeys(named, LENET))
+    write_lenet("cell", 0.5, crop="whole")
+    trained.save(trained.CompositeModel(CLASSES, recipe, inputs, members), explain.MODEL)
+    content = run()
+    n_maps = content["methods"]["occlusion"]["all"]["cell_area"]["n"]
+    assert (content["n_images"], n_maps) == (4, 4 + 2)
+
+
+def test_predictions_without_an_image_are_named(project):
+    ask_for(project, ["occlusion"])
+    write_lenet("cell", 0.5, crop="whole")
+    for hospital in HOSPITALS:
+        PREDICTIONS.write(PREDICTIONS.read(hospital).iloc[:0], hospital)
+    with pytest.raises(TableError, match=r"data/predictions holds no image.*dvc repro"):
+        explain.main()
 
 
 @pytest.mark.parametrize(
