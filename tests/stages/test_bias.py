@@ -62,12 +62,16 @@ def write_hospital(hospital, grounds, corners=(None,)):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Two hospitals: north's ground is blue or yellow, east's is always grey."""
-    folder = tmp_path_factory.mktemp("made")
+    return make_hospitals(tmp_path_factory.mktemp("made"), (BLUE_GROUND, YELLOW_GROUND))
+
+
+def make_hospitals(folder, grounds, corners=(None,), tests=("hide",)):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("SMEARFLOW_WORKERS", "1")
-        write_params(folder)
-        write_hospital("north", (BLUE_GROUND, YELLOW_GROUND))
+        rule = {"max_images": 200, "most_confident": 1.0, "tests": list(tests)}
+        write_params(folder, bias=rule)
+        write_hospital("north", grounds, corners)
         write_hospital("east", (GREY_GROUND,))
     return folder
 
@@ -75,6 +79,10 @@ def made(tmp_path_factory):
 @pytest.fixture
 def project(made, tmp_path, monkeypatch):
     """A copy of them, without a model."""
+    return go_to_copy(made, tmp_path, monkeypatch)
+
+
+def go_to_copy(made, tmp_path, monkeypatch):
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
@@ -181,22 +189,12 @@ BESIDE_THE_CELL = ("isolate", "isolate_on_colour", "background", "neighbours")
 def cornered(tmp_path_factory):
     """Two grey hospitals; north's pictures have a coloured corner, which tells their class."""
     folder = tmp_path_factory.mktemp("cornered")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("SMEARFLOW_WORKERS", "1")
-        tests = list(perturbations.TESTS)
-        write_params(folder, bias={"max_images": 200, "most_confident": 1.0, "tests": tests})
-        write_hospital("north", (GREY_GROUND,), corners=(BLUE_CELL, RED_CELL))
-        write_hospital("east", (GREY_GROUND,))
-    return folder
+    return make_hospitals(folder, (GREY_GROUND,), (BLUE_CELL, RED_CELL), perturbations.TESTS)
 
 
 @pytest.fixture
 def cornered_project(cornered, tmp_path, monkeypatch):
-    shutil.copytree(cornered, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SMEARFLOW_WORKERS", "1")
-    return tmp_path
+    return go_to_copy(cornered, tmp_path, monkeypatch)
 
 
 def test_a_planted_corner_is_told(cornered_project):
