@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from stages import bias, quality
+from stages.core import backend
 from stages.core.errors import ModelError, TableError
 from stages.core.params import InputsParams
 from stages.core.tables import IMAGES, PREDICTIONS, QUALITY, SPLIT
@@ -264,6 +265,7 @@ def test_a_model_of_several_gets_what_each_of_them_takes(project, monkeypatch):
     inputs = rule(scale="image")
     lenet = trained.SingleModel(CLASSES, LENET, inputs, (32, 32, 3), made_lenet("cell", MIDDLE))
     wider = LENET.model_copy(update={"size": 40})
+    backend.load_keras().utils.set_random_seed(0)
     network = networks.build(wider, (40, 40, 3), len(CLASSES))
     other = trained.SingleModel(CLASSES, wider, inputs, (40, 40, 3), network)
     recipe = EnsembleRecipe(kind="ensemble", members={"made": LENET, "wider": wider})
