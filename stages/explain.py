@@ -3,6 +3,8 @@
 Of the scored images it takes the same number of each hospital and class called, by name.
 """
 
+import inspect
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,11 +13,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 
-from stages.core import parallel, params
+from stages.core import parallel, params, progress
 from stages.core.errors import run_stage
 from stages.core.settings import seed_for
 from stages.core.store import write_bytes, write_metrics
@@ -29,6 +30,7 @@ from stages.shortcuts import survival
 
 MODEL = Path("data/model")
 SHEET = Path("metrics/explain/examples.png")
+PARTIAL = Path("data/explain.partial")  # what a killed run has reached
 N_CLASSES = 3  # the most probable ones of an image
 N_EXAMPLES = 8
 
@@ -45,18 +47,24 @@ def main() -> None:
     scores: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
     tiles: list[Pixels] = []
-    for image_id, content, geometry in parallel.show_progress(
-        _stream(drawn, card), len(drawn), "explain"
-    ):
-        row = drawn.loc[image_id]
-        likeliest = row[card.classes].astype(float).nlargest(N_CLASSES)
-        look = cache(partial(_look, decoding.decode(content).rgb, geometry, card))
-        found, own = _explain(explainer, look, likeliest, seed_for(rule.seed, "explain", image_id))
-        place = {"group": row["group"], "hospital": row["hospital"]}
-        scores += [place | one for one in own]
-        pairs.append(place | _compare(found))
-        if image_id in shown:
-            tiles += _draw(look(explainer.side)[0], row["hospital"], likeliest, found)
+    with progress.keep(PARTIAL, *_list_inputs(drawn, explainer.methods, rule.seed)) as done:
+        for image_id, content, geometry in parallel.show_progress(
+            _stream(drawn, card), len(drawn), "explain"
+        ):
+            row = drawn.loc[image_id]
+            item = progress.digest(image_id.encode(), content, repr(geometry).encode())
+            if image_id in shown or item not in done.known:
+                likeliest = row[card.classes].astype(float).nlargest(N_CLASSES)
+                look = cache(partial(_look, decoding.decode(content).rgb, geometry, card))
+                seed = seed_for(rule.seed, "explain", image_id)
+                found, own = _explain(explainer, look, likeliest, seed)
+                done.add(item, [own, _compare(found)])
+                if image_id in shown:
+                    tiles += _draw(look(explainer.side)[0], row["hospital"], likeliest, found)
+            own, pair = done.known[item]
+            place = {"group": row["group"], "hospital": row["hospital"]}
+            scores += [place | one for one in own]
+            pairs.append(place | pair)
     report = {
         "n_images": len(drawn),
         "left_out": explainer.left_out,
@@ -81,6 +89,14 @@ def _draw_images(
     known = scored.set_index("image_id").rename(columns=lambda name: name.removeprefix("p_"))
     table = known[[*classes, "hospital", "group"]].join(calls)
     return table.loc[sorted(survival.choose_by_call(table, n_images, seed))]
+
+
+def _list_inputs(drawn: pd.DataFrame, methods: Sequence[str], seed: int) -> list[bytes]:
+    """Return what the maps and scores of all images depend on."""
+    model = sorted(path for path in MODEL.rglob("*") if path.is_file())
+    code = [Path(inspect.getfile(one)) for one in (maps, map_scores, preparation, main)]
+    told = json.dumps([list(methods), seed, drawn.to_csv()])
+    return [told.encode(), *(path.read_bytes() for path in [*model, *code])]
 
 
 def _stream(drawn: pd.DataFrame, card: trained.Card) -> Iterator[reading.Picture]:
@@ -110,19 +126,17 @@ def _explain(
     found, scores = {}, []
     for method in explainer.methods:
         by_class: dict[str, list[Map]] = {name: [] for name in likeliest.index}
-        for name, part in explainer.parts_for(method).items():
-            known = [one for one in likeliest.index if one in part.classes]
-            if not known:  # a cascade's second model knows the classes of its groups alone
-                continue
-            x, *masks = look(part.recipe.side)
-            columns = [part.classes.index(one) for one in known]
-            own = maps.explain(method, part, x, columns, seed)
-            for one, values in zip(known, own, strict=True):
+        asked = explainer.ask(method, lambda side: look(side)[0], list(likeliest.index), seed)
+        for name, part, own in asked:
+            for one, values in own.items():
                 by_class[one].append(maps.resize(values, explainer.side))
-            if known[0] == likeliest.index[0]:
-                again = partial(maps.explain, method, columns=columns[:1], seed=seed)
+            call = likeliest.index[0]
+            if call in own:
+                x, *masks = look(part.recipe.side)
+                column = part.classes.index(call)
+                again = partial(maps.explain, method, columns=[column], seed=seed)
                 forgot = explainer.forgotten[name]
-                judged = map_scores.judge(again, part, forgot, x, own[0], columns[0], masks, seed)
+                judged = map_scores.judge(again, part, forgot, x, own[call], column, masks, seed)
                 scores.append({"method": method, **judged})
         found[method] = [np.mean(one, axis=0) if one else None for one in by_class.values()]
     return found, scores
@@ -145,18 +159,9 @@ def _draw(
     tiles = [contact_sheets.caption(seen, ["as it is", hospital, ""])]
     for method, own in found.items():
         for (label, p), values in zip(likeliest.items(), own, strict=True):
-            heat = None if values is None else _lay_over(values, seen)
+            heat = None if values is None else contact_sheets.lay_over(values, seen)
             tiles.append(contact_sheets.caption(heat, [method, str(label), f"p {p:.2f}"]))
     return tiles
-
-
-def _lay_over(values: Map, seen: Pixels) -> Pixels:
-    """Colour a grey copy of the picture by its map."""
-    most = values.max()
-    levels = np.rint(255 * values / most if most > 0 else values).astype(np.uint8)
-    heat = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
-    grey = np.repeat(cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
-    return cv2.addWeighted(grey, 0.45, heat, 0.55, 0).astype(np.uint8)
 
 
 def _say(content: Mapping[str, Any]) -> None:

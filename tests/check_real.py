@@ -30,7 +30,8 @@ def main() -> int:
             split__train_hospitals=["barcelona"],
             # What is asked here is the score; the demo has run these in full.
             bias__max_images=5,
-            explain__methods=["occlusion"],
+            explain__methods=["grad_cam"],
+            novelty__max_images=5,
         )
         project.commit("real images")
         done = project.dvc("repro", SMEARFLOW_MIRROR=str(SHARED))

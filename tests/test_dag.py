@@ -30,11 +30,12 @@ ALLOWED = {
     "training": {"core", "inputs", "models"},
     "evaluation": {"core", "labels"},
     "explanation": {"core", "evaluation", "models"},
+    "pages": {"core"},
     "shortcuts": {"core", "images", "inputs", "evaluation"},
     "tools": {"core", "datasets", "evaluation", "images", "labels", "models", "simulation"},
 }
 HEAVY = ("tensorflow", "keras", "great_expectations", "matplotlib")
-MAY_BE_HEAVY = {"features", "validate", "train", "evaluate", "bias", "explain"}
+MAY_BE_HEAVY = {"features", "validate", "train", "evaluate", "bias", "explain", "novelty"}
 REFUSED_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 
 

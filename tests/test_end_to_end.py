@@ -24,10 +24,11 @@ from tests.projects import Project, stages_run
 TRAINING = ["demo_north", "demo_east"]
 DEMO = [*TRAINING, "demo_west"]
 ASKING = [f"{stage}@{name}" for stage in ("predict", "adapt") for name in DEMO]
-LEARNING = ["train", *ASKING, "evaluate", "bias", "explain", "summarise"]
+LOOKING = ["bias", "explain", "novelty", "attributes", "gallery"]
+LEARNING = ["train", *ASKING, "evaluate", *LOOKING, "summarise"]
 DIVIDING = ["split", "probe", "validate", "gather"]
 # What an unseen hospital makes run, besides its own stages: tables, and no training.
-FOR_ALL = ["harmonise", *DIVIDING, "evaluate", "bias", "explain", "summarise"]
+FOR_ALL = ["harmonise", *DIVIDING, "evaluate", *LOOKING, "summarise"]
 EMBEDDING = [f"features@{name}" for name in TRAINING]
 MODELS = {
     "pixels": {"kind": "classifier", "vectors": "grey", "size": 32, "classifier": "knn"},
@@ -72,6 +73,7 @@ def project(tmp_path_factory):
     content["evaluate"]["bootstrap"] = 100
     content["bias"]["max_images"] = 5
     content["explain"]["methods"] = ["occlusion"]
+    content["novelty"]["max_images"] = 5
     write_yaml(made, "params.yaml", content)
     made.commit("small demo")
     made.first = made.dvc("repro")
@@ -218,7 +220,7 @@ TABLE = {
     ),
     "add a backbone": (
         append("stages/models/backbones.py"),
-        ["recipe", *EMBEDDING, "train", *ASKING, "bias", "explain"],
+        ["recipe", *EMBEDDING, "train", *ASKING, *LOOKING],
     ),
     "correct a citation": (correct_citation, ["download@demo_north"]),
     "change features": (

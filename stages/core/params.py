@@ -104,6 +104,19 @@ class ExplainParams(Group):
     methods: list[Literal["grad_cam", "grad_cam_pp", "occlusion", "lime", "rollout"]]
 
 
+class NoveltyParams(Group):
+    """How images of unknown types are told."""
+
+    max_images: Annotated[int, Field(ge=1)]
+    known: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class AttributesParams(Group):
+    """What experts saw in cells."""
+
+    tables: list[str]
+
+
 class EvaluateParams(Group):
     """How scores get their intervals, and which calls are accepted."""
 
@@ -145,6 +158,8 @@ class Params(Group):
     evaluate: EvaluateParams
     bias: BiasParams
     explain: ExplainParams
+    novelty: NoveltyParams
+    attributes: AttributesParams
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:

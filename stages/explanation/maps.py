@@ -1,6 +1,6 @@
 """Where in a picture the evidence for a class lies: five methods, on the pixels a network saw."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -103,6 +103,32 @@ class Explainer:
     def parts_for(self, method: str) -> dict[str, SingleModel]:
         """Return the parts that a method can explain."""
         return {name: part for name, part in self.parts.items() if name not in self.lacking[method]}
+
+    def ask(
+        self, method: str, look: Callable[[int], Pixels], classes: Sequence[str], seed: int
+    ) -> Iterator[tuple[str, SingleModel, dict[str, Map]]]:
+        """Explain a picture by a method, part by part.
+
+        Parameters
+        ----------
+        method : str
+        look : callable
+            Gives for a side, px, the picture as a network of this side sees it.
+        classes : sequence of str
+        seed : int
+
+        Yields
+        ------
+        tuple of (str, SingleModel, dict)
+            A part by name, and of each class that it knows the map. A cascade's second model knows
+            the classes of its groups alone; a part that knows none is left out.
+        """
+        for name, part in self.parts_for(method).items():
+            known = [one for one in classes if one in part.classes]
+            if known:
+                columns = [part.classes.index(one) for one in known]
+                found = explain(method, part, look(part.recipe.side), columns, seed)
+                yield name, part, dict(zip(known, found, strict=True))
 
 
 def say_lacking(method: str, part: SingleModel) -> str | None:

@@ -39,6 +39,26 @@ def draw_outlines(rgb: Pixels, cell: NDArray[np.bool_], nucleus: NDArray[np.bool
     return _centre(small)
 
 
+def lay_over(values: NDArray[np.float64], seen: Pixels) -> Pixels:
+    """Colour a grey copy of a picture by a map, from black (nothing) to yellow (most).
+
+    Parameters
+    ----------
+    values : numpy.ndarray of float64, shape (side, side)
+        None below 0.
+    seen : numpy.ndarray of uint8, shape (side, side, 3)
+
+    Returns
+    -------
+    numpy.ndarray of uint8, shape (side, side, 3)
+    """
+    most = values.max()
+    levels = np.rint(255 * values / most if most > 0 else values).astype(np.uint8)
+    heat = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
+    grey = np.repeat(cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    return cv2.addWeighted(grey, 0.45, heat, 0.55, 0).astype(np.uint8)
+
+
 def caption(rgb: Pixels | None, lines: Sequence[str]) -> Pixels:
     """Return a small copy of an image with lines of text below it.
 

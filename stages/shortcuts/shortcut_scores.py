@@ -11,6 +11,7 @@ from stages.core.settings import seed_for
 from stages.evaluation import bootstrap
 from stages.evaluation.bootstrap import METHOD, Array, bounds, count_by_group, redraw
 from stages.evaluation.metrics import METRICS
+from stages.evaluation.roc import count_by_score, draw_weights, weighted_auc
 from stages.shortcuts import contingency
 from stages.shortcuts.probing import ASIDE, TOGETHER, Answers, Codes, Flags, Question, answer, ask
 
@@ -31,31 +32,6 @@ WHAT_TELLS = {
     "background": "the background",
     TOGETHER: "all that is around the cell",
 }
-
-
-def weighted_auc(scores: Array, positive: Flags, weights: Array) -> Array:
-    """Compute the area under the ROC curve for many weightings of the same images at once.
-
-    Parameters
-    ----------
-    scores : numpy.ndarray, shape (n_images,)
-        Ties count half.
-    positive : numpy.ndarray of bool, shape (n_images,)
-        Whether the image is of the class.
-    weights : numpy.ndarray, shape (n_draws, n_images)
-        Weight of each image in each draw.
-
-    Returns
-    -------
-    numpy.ndarray, shape (n_draws,)
-        Share of pairs of a positive and a negative in which the positive has the higher score;
-        NaN where a draw has no such pair.
-    """
-    above, below = _count_by_score(scores, positive, weights)
-    wins = (above * (np.cumsum(below, axis=1) - below / 2)).sum(axis=1)
-    pairs = above.sum(axis=1) * below.sum(axis=1)
-    areas: Array = np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-    return areas
 
 
 def weighted_share(scores: Array, positive: Flags, weights: Array, strays: float) -> Array:
@@ -80,7 +56,7 @@ def weighted_share(scores: Array, positive: Flags, weights: Array, strays: float
     A marker that is on a share s of a class, and on nothing else, gives an AUC of .5 + s / 2,
     the same as a vague likeness of all images; but it gives a recall of s with no false call.
     """
-    own, rest = _count_by_score(-scores, positive, weights)
+    own, rest = count_by_score(-scores, positive, weights)
     n_own, n_rest = own.sum(axis=1), rest.sum(axis=1)
     before = np.cumsum(rest, axis=1) - rest
     # Of each score as large a part is called as the strays that are left allow.
@@ -104,7 +80,7 @@ def score(question: Question, answers: Answers, seed: int) -> dict[str, dict[str
         and the sizes.
     """
     n_classes = len(question.names)
-    weights = _draw_weights(question.groups, seed)
+    weights = draw_weights(question.groups, N_DRAWS, seed)
     scores: dict[str, dict[str, Any]] = {}
     for (level, family), probabilities in answers.items():
         cells = question.truth * n_classes + probabilities.argmax(axis=1)
@@ -206,7 +182,7 @@ def find_alarms(
     is an alarm where nothing is: ``python -m tests.bench.bench_alarm``. What tells other classes
     tells this one by exclusion: leaving the AUC below .8, of up to 2.5 times what chance tells.
     """
-    weights = _draw_weights(question.groups, seed)
+    weights = draw_weights(question.groups, N_DRAWS, seed)
     alarms = []
     for place, name in enumerate(question.names):
         if name in unjudged:
@@ -459,25 +435,6 @@ def _warn_of_groups(not_judged: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for name, entry in classes.items()
         if entry["n_images"] >= MIN_IMAGES and entry["n_groups"] < MIN_GROUPS
     ]
-
-
-def _draw_weights(groups: Codes, seed: int) -> Array:
-    """Return how often each draw of groups has each image, shape (n_draws, n_images)."""
-    places = np.unique(groups, return_inverse=True)[1]
-    n_groups = int(places.max(initial=0)) + 1
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=N_DRAWS)
-    weights: Array = drawn[:, places].astype(np.float64)
-    return weights
-
-
-def _count_by_score(scores: Array, positive: Flags, weights: Array) -> tuple[Array, Array]:
-    """Weigh the class and the rest by score, lowest first; each of shape (n_draws, n_scores)."""
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
-    drawn = weights[:, order]
-    own = np.add.reduceat(drawn * positive[order], starts, axis=1)
-    return own, np.add.reduceat(drawn, starts, axis=1) - own
 
 
 def _measure(

@@ -85,3 +85,12 @@ def test_sheet_of_captions():
     assert sheet.shape == (384, 960, 3)
     assert np.array_equal(sheet[192:, :160], tile)
     assert (sheet[192:, 160:] == 255).all()
+
+
+def test_a_map_is_bright_where_it_is_high_and_dark_where_it_is_empty():
+    seen = np.full((8, 8, 3), 100, np.uint8)
+    values = np.zeros((8, 8))
+    values[0, 0] = 0.01
+    heat = contact_sheets.lay_over(values, seen).astype(int).sum(axis=2)
+    assert heat[0, 0] > 2 * heat[1, 1]
+    assert (contact_sheets.lay_over(np.zeros((8, 8)), seen)[..., 0] == heat[1, 1] // 3).all()

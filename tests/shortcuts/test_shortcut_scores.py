@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_curve
 from threadpoolctl import threadpool_limits
 
 from stages.shortcuts import contingency, probing, shortcut_scores
@@ -31,31 +31,6 @@ def cried(content):
 
 
 # -- which images --------------------------------------------------------------------------------
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    scores=st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]), min_size=4, max_size=40),
-    seed=st.integers(0, 100),
-)
-def test_weighted_auc_is_that_of_scikit_learn(scores, seed):
-    """With ties and whole weights, for several draws at once."""
-    rng = np.random.default_rng(seed)
-    positive = rng.random(len(scores)) < 0.4
-    positive[:2] = True, False
-    weights = rng.integers(0, 4, (5, len(scores)))
-    weights[:, :2] += 1
-    found = shortcut_scores.weighted_auc(np.array(scores), positive, weights.astype(float))
-    expected = [roc_auc_score(positive, scores, sample_weight=own) for own in weights]
-    np.testing.assert_allclose(found, expected, atol=1e-12)
-
-
-def test_weighted_auc_without_a_class_is_missing():
-    """A draw without positives, or without negatives, has no AUC."""
-    positive = np.array([True, False, False])
-    weights = np.array([[0.0, 1, 1], [2, 0, 0], [1, 1, 0]])
-    found = shortcut_scores.weighted_auc(np.array([0.3, 0.2, 0.9]), positive, weights)
-    np.testing.assert_array_equal(found, [np.nan, np.nan, 1.0])
 
 
 @settings(max_examples=40, deadline=None)

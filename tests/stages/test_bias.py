@@ -18,6 +18,7 @@ from stages.core import backend
 from stages.core.errors import ModelError, TableError
 from stages.core.params import InputsParams
 from stages.core.tables import IMAGES, PREDICTIONS, QUALITY, SPLIT
+from stages.evaluation import doubt
 from stages.images import contact_sheets
 from stages.inputs import preparation, reading
 from stages.models import networks, predicting, rows, trained
@@ -218,6 +219,22 @@ def test_without_a_cue_nothing_is_told(cornered_project):
     assert content["grey"]["all"]["keeps_call"]["value"] == 0.5  # both colours are one
     assert not any(block["flagged"] for block in content.values())
     assert read_sheet().shape == (8 * 208, 11 * 160, 3)
+
+
+@pytest.mark.parametrize(("looks_at", "accepted"), [("ground", 0), ("cell", 1)])
+def test_abstention_tells_a_planted_corner(cornered_project, looks_at, accepted):
+    """What the confidence at home promises is given for no image where the corner is not there."""
+    write_lenet(looks_at, 0.5, crop="whole")
+    home, away = (
+        PREDICTIONS.read(name).assign(
+            label=lambda own: own["predicted"], group=lambda own: own.index
+        )
+        for name in HOSPITALS
+    )
+    learnt = doubt.fit(home, CLASSES, 0.1)
+    for images, expected in ((home, 1), (away, accepted)):
+        sure = doubt.measure(images, CLASSES, learnt.temperature)["confidence"]
+        assert (sure >= learnt.threshold).mean() == expected
 
 
 def test_a_hospital_alone_has_no_other_to_borrow_from(cornered_project):

@@ -158,3 +158,44 @@ def test_an_image_that_is_gone_is_named(project):
     with pytest.raises(TableError, match=r"no row of 1 pictures.*north/000.png.*dvc repro"):
         explain.main()
     assert not any(Path(name).exists() for name in FILES)
+
+
+def test_a_killed_run_goes_on_and_says_the_same(project, monkeypatch):
+    """Only what was not reached is explained, and what the sheet shows; all of another model."""
+    ask_for(project, ["occlusion"], images=5)
+    monkeypatch.setattr(explain, "N_EXAMPLES", 1)
+    write_lenet("cell", 0.5, crop="whole")
+    explained = []
+    really = explain._explain
+
+    def explain_some(*others):
+        if len(explained) == limit:
+            raise KeyboardInterrupt
+        explained.append(1)
+        return really(*others)
+
+    monkeypatch.setattr(explain, "_explain", explain_some)
+    limit = None
+    run()
+    whole, n_images = [Path(name).read_bytes() for name in FILES], len(explained)
+    explained.clear()
+    limit = n_images // 2
+    with pytest.raises(KeyboardInterrupt):
+        explain.main()
+    with explain.PARTIAL.open("ab") as file:
+        file.write(b'["half a li')
+    explained.clear()
+    limit = None
+    run()
+    assert n_images - n_images // 2 <= len(explained) <= n_images - n_images // 2 + 1
+    assert [Path(name).read_bytes() for name in FILES] == whole
+    assert not explain.PARTIAL.exists()
+    explained.clear()
+    limit = n_images // 2
+    with pytest.raises(KeyboardInterrupt):
+        explain.main()
+    write_lenet("ground", 0.5, crop="whole")
+    explained.clear()
+    limit = None
+    run()
+    assert len(explained) > n_images // 2 + 1
