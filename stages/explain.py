@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from stages.core import parallel, params, progress
 from stages.core.errors import run_stage
 from stages.core.settings import seed_for
 from stages.core.store import write_bytes, write_metrics
-from stages.core.tables import PREDICTIONS, SCORED_PARTS, SPLIT
+from stages.core.tables import IMAGES, PREDICTIONS, SCORED_PARTS, SPLIT
 from stages.explanation import map_scores, maps
 from stages.explanation.maps import Map, Mask, Pixels
 from stages.images import cell_masks, contact_sheets, decoding
@@ -33,6 +33,7 @@ SHEET = Path("metrics/explain/examples.png")
 PARTIAL = Path("data/explain.partial")  # what a killed run has reached
 N_CLASSES = 3  # the most probable ones of an image
 N_EXAMPLES = 8
+CHECKED = 2  # each how manieth image is also asked mirrored, and of a network that forgot
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def main() -> None:
     drawn = _draw_images(rule.hospitals, card.classes, rule.explain.images, rule.seed)
     explainer = maps.Explainer.of(trained.load(MODEL), rule.explain.methods, rule.seed)
     shown = set(survival.choose_examples(drawn, N_EXAMPLES, rule.seed))
+    masks = _read_masks(drawn)
     scores: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
     tiles: list[Pixels] = []
@@ -52,10 +54,13 @@ def main() -> None:
             _stream(drawn, card), len(drawn), "explain"
         ):
             row = drawn.loc[image_id]
-            item = progress.digest(image_id.encode(), content, repr(geometry).encode())
+            mask = masks.get(image_id)
+            picture = [image_id.encode(), content, mask or b"", repr(geometry).encode()]
+            item = progress.digest(*picture)
             if image_id in shown or item not in done.known:
                 likeliest = row[card.classes].astype(float).nlargest(N_CLASSES)
-                look = cache(partial(_look, decoding.decode(content).rgb, geometry, card))
+                rgb = decoding.decode(content).rgb
+                look = cache(partial(_look, rgb, _outline(rgb, mask), geometry, card))
                 seed = seed_for(rule.seed, "explain", image_id)
                 found, own = _explain(explainer, look, likeliest, seed)
                 done.add(item, [own, _compare(found)])
@@ -104,17 +109,39 @@ def _stream(drawn: pd.DataFrame, card: trained.Card) -> Iterator[reading.Picture
         yield from reading.stream_pictures(str(hospital), card.inputs, set(own.index))
 
 
+def _read_masks(drawn: pd.DataFrame) -> dict[str, bytes]:
+    """Return the published masks, by image_id."""
+    rows = chain.from_iterable(
+        IMAGES.stream(str(hospital), ["image_id", "mask"], set(own.index))
+        for hospital, own in drawn.groupby("hospital")
+    )
+    return {row["image_id"]: row["mask"] for row in rows if row["mask"] is not None}
+
+
+def _outline(rgb: Pixels, published: bytes | None) -> tuple[Mask, Mask]:
+    """Return cell and nucleus as published, or else as we outline them."""
+    told = cell_masks.read_published(decoding.decode(published).rgb) if published else None
+    if told is None or told[0].shape != rgb.shape[:2]:
+        outlined = cell_masks.segment(rgb)
+        return outlined.cell, outlined.nucleus
+    cell, nucleus = told
+    return cell, cell_masks.segment(rgb).nucleus & cell if nucleus is None else nucleus
+
+
 def _look(
-    rgb: Pixels, geometry: preparation.Geometry, card: trained.Card, size: int
+    rgb: Pixels,
+    outlines: tuple[Mask, Mask],
+    geometry: preparation.Geometry,
+    card: trained.Card,
+    size: int,
 ) -> tuple[Pixels, Mask, Mask]:
     """Return the pixels that a network of this size sees, and cell and nucleus among them."""
     x = preparation.prepare(rgb, geometry, card.inputs, size, card.inputs.white_balance[0])
-    outlined = cell_masks.segment(rgb)
     rule = card.inputs.model_copy(update={"hide": "nothing"})
     nowhere = replace(geometry, white=(0.0, 0.0, 0.0))
     cell, nucleus = (
         preparation.prepare(np.stack([mask * np.uint8(255)] * 3, -1), nowhere, rule, size, "none")
-        for mask in (outlined.cell, outlined.nucleus)
+        for mask in outlines
     )
     return x, cell[..., 0] > 127, nucleus[..., 0] > 127
 
@@ -136,7 +163,9 @@ def _explain(
                 column = part.classes.index(call)
                 again = partial(maps.explain, method, columns=[column], seed=seed)
                 forgot = explainer.forgotten[name]
-                judged = map_scores.judge(again, part, forgot, x, own[call], column, masks, seed)
+                judged = map_scores.judge(
+                    again, part, forgot, x, own[call], column, masks, seed, seed % CHECKED == 0
+                )
                 scores.append({"method": method, **judged})
         found[method] = [np.mean(one, axis=0) if one else None for one in by_class.values()]
     return found, scores

@@ -67,6 +67,8 @@ class Shown:
     heat : dict of str to list of (numpy.ndarray of float64 or None), shape (112, 112)
         By image_id: a map for each of the most probable classes; None where no part of the model
         can have one.
+    whole : dict of str to numpy.ndarray of uint8, shape (height, width, 3)
+        By image_id: the published picture under the map of the class called.
     """
 
     calls: pd.DataFrame
@@ -74,6 +76,7 @@ class Shown:
     nearest: Nearest | None
     seen: dict[str, Pixels] = field(default_factory=dict)
     heat: dict[str, list[maps.Map | None]] = field(default_factory=dict)
+    whole: dict[str, Pixels] = field(default_factory=dict)
 
     def likeliest(self, image_id: str) -> pd.Series:
         """Return the probabilities of the most probable classes, the highest first."""
@@ -201,12 +204,18 @@ def _look_at(
     """Prepare the wanted pictures; find maps of those that are examples."""
     stream = parallel.show_progress(_stream(wanted, card), len(wanted), "gallery")
     for image_id, content, geometry in stream:
-        look = cache(partial(_prepare, decoding.decode(content).rgb, geometry, card))
+        rgb = decoding.decode(content).rgb
+        look = cache(partial(_prepare, rgb, geometry, card))
         shown.seen[image_id] = look(SHOWN)
         if explainer.methods and image_id in examples:
             likeliest = list(shown.likeliest(image_id).index)
             own = seed_for(seed, "explain", image_id)
-            shown.heat[image_id] = _find_maps(explainer, look, likeliest, own)
+            found = _find_maps(explainer, look, likeliest, own)
+            shown.heat[image_id] = found
+            if found[0] is not None:
+                back = preparation.bring_back(found[0], rgb, geometry, card.inputs)
+                small = contact_sheets.shrink(contact_sheets.lay_over(back, rgb), SHOWN)
+                shown.whole[image_id] = small
 
 
 def _look_at_training(card: trained.Card, shown: Shown) -> None:
@@ -260,7 +269,8 @@ def _show_class(
     """Return examples of a class with their maps."""
     own = calls[calls["label"] == name]
     cases = [
-        _show(image_id, shown) | {"maps": _show_maps(image_id, shown)}
+        _show(image_id, shown)
+        | {"maps": _show_maps(image_id, shown), "whole": _show_whole(image_id, shown)}
         for image_id in examples
         if image_id in own.index
     ]
@@ -306,6 +316,11 @@ def _show_maps(image_id: str, shown: Shown) -> list[dict[str, Any]]:
         }
         for name, heat in zip(shown.likeliest(image_id).index, found, strict=False)
     ]
+
+
+def _show_whole(image_id: str, shown: Shown) -> str | None:
+    """Return the published picture under the map of the call; None without a map."""
+    return drawing.embed(shown.whole[image_id]) if image_id in shown.whole else None
 
 
 def _show_twins(own: pd.DataFrame, shown: Shown) -> dict[str, Any]:

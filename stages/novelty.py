@@ -184,8 +184,10 @@ def _say(scores: dict[str, Any]) -> None:
             for where, one in block["mean_auc"].items()
             if one["value"] is not None
         ]
-        text = ", ".join(told) or "too few images of unknown types"
-        log.info("novelty: %s: AUC of unknown types %s", name, text)
+        if told:
+            log.info("novelty: %s: AUC of unknown types %s", name, ", ".join(told))
+        else:
+            log.info("novelty: %s: too few images of unknown types to tell", name)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def _compare(found: cell_masks.CellMask, content: bytes | None) -> float | None:
     """Return the overlap with the published mask; None where there is none of this size."""
     if content is None:
         return None
-    published = cell_masks.read_published(decoding.decode(content).rgb)
+    published, _ = cell_masks.read_published(decoding.decode(content).rgb)
     if published.shape != found.cell.shape:
         return None
     return float(f"{cell_masks.iou(found.cell, published):.6g}")

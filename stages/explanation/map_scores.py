@@ -197,6 +197,7 @@ def judge(
     column: int,
     masks: Sequence[Mask],
     seed: int,
+    with_checks: bool = True,
 ) -> dict[str, float | None]:
     """Return all scores of the map of one picture's call.
 
@@ -213,6 +214,8 @@ def judge(
     masks : sequence of numpy.ndarray of bool, each of shape (size, size)
         Cell and nucleus.
     seed : int
+    with_checks : bool
+        Whether to make the last two scores, which take as long as two maps more.
 
     Returns
     -------
@@ -220,10 +223,12 @@ def judge(
         Those of `score_places` and `score_curves`; ``mirrored``, the rank correlation with the map
         of the mirrored picture, mirrored back; ``forgotten``, that with the map of `forgot`.
     """
+    scores = score_places(found, masks[0], masks[1])
+    scores |= score_curves(part, x, column, found, np.random.default_rng(seed))
+    if not with_checks:
+        return scores | {"mirrored": None, "forgotten": None}
     mirrored = explain(part=part, x=np.ascontiguousarray(x[:, ::-1]))[0][:, ::-1]
-    return {
-        **score_places(found, masks[0], masks[1]),
-        **score_curves(part, x, column, found, np.random.default_rng(seed)),
+    return scores | {
         "mirrored": compare(found, np.ascontiguousarray(mirrored)),
         "forgotten": None if forgot is None else compare(found, explain(part=forgot, x=x)[0]),
     }

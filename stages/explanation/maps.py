@@ -18,9 +18,9 @@ Mask = NDArray[np.bool_]
 Map = NDArray[np.float64]
 
 GRID = 8  # squares along a side that occlusion hides, each twice as wide as its step
-BATCH = 32  # pictures that a network is asked about at once
+BATCH = 33  # pictures that a network is asked about at once: half of occlusion's
 N_SEGMENTS = 60  # superpixels of LIME
-N_SAMPLES = 96  # pictures that LIME asks about
+N_SAMPLES = 99  # pictures that LIME asks about
 KERNEL_WIDTH = 0.25  # of LIME's weights: how near to the whole picture a sample counts
 
 

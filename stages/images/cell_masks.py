@@ -188,8 +188,8 @@ def iou(ours: Mask, theirs: Mask) -> float:
     return int((ours & theirs).sum()) / union if union else 1.0
 
 
-def read_published(picture: Pixels) -> Mask:
-    """Return the cell of a published mask.
+def read_published(picture: Pixels) -> tuple[Mask, Mask | None]:
+    """Return cell and nucleus of a published mask.
 
     Parameters
     ----------
@@ -199,12 +199,15 @@ def read_published(picture: Pixels) -> Mask:
 
     Returns
     -------
-    numpy.ndarray of bool, shape (height, width)
-        Everything above a quarter of the brightest level.
+    cell, nucleus : numpy.ndarray of bool, shape (height, width)
+        Everything above a quarter, and above three quarters, of the brightest level. No nucleus
+        where both are the same: the mask does not tell it.
     """
     levels = picture.max(axis=2) if picture.ndim == 3 else picture
-    cell: Mask = levels > int(levels.max()) // 4
-    return cell
+    most = int(levels.max())
+    cell: Mask = levels > most // 4
+    nucleus: Mask = levels > 3 * most // 4
+    return cell, None if (cell == nucleus).all() else nucleus
 
 
 def _describe(cell: Mask, nucleus: Mask) -> tuple[tuple[float, float], float]:

@@ -30,7 +30,7 @@ def draw_outlines(rgb: Pixels, cell: NDArray[np.bool_], nucleus: NDArray[np.bool
     numpy.ndarray of uint8, shape (160, 160, 3)
         The picture keeps its proportions and stands in the middle of a white tile.
     """
-    small = _shrink(rgb)
+    small = shrink(rgb)
     size = (small.shape[1], small.shape[0])
     for mask, colour in ((cell, CELL_COLOUR), (nucleus, NUCLEUS_COLOUR)):
         shape = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
@@ -74,7 +74,7 @@ def caption(rgb: Pixels | None, lines: Sequence[str]) -> Pixels:
     numpy.ndarray of uint8, shape (160 + 16 * n_lines, 160, 3)
         The image keeps its proportions and stands in the middle of its white tile.
     """
-    tile = _blank(TILE) if rgb is None else _centre(_shrink(rgb))
+    tile = _blank(TILE) if rgb is None else _centre(shrink(rgb))
     return np.vstack([tile, *(_write(line) for line in lines)])
 
 
@@ -100,10 +100,10 @@ def encode_sheet(tiles: Sequence[Pixels], columns: int = COLUMNS) -> bytes:
     return bytes(cv2.imencode(".png", np.vstack(rows)[..., ::-1])[1])
 
 
-def _shrink(rgb: Pixels) -> Pixels:
-    """Return the image with its longer side as long as a tile."""
+def shrink(rgb: Pixels, side: int = TILE) -> Pixels:
+    """Return the image with its longer side as long as a tile, or of so many pixels."""
     height, width = rgb.shape[:2]
-    scale = TILE / max(height, width)
+    scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR_EXACT).astype(np.uint8)
 

@@ -175,6 +175,32 @@ def prepare(
     return crop
 
 
+def bring_back(
+    values: NDArray[np.float64], rgb: Pixels, geometry: Geometry, rule: InputsParams
+) -> NDArray[np.float64]:
+    """Lay what was found in a prepared picture over the published one.
+
+    Parameters
+    ----------
+    values : numpy.ndarray of float64, shape (size, size)
+        Of each pixel that `prepare` gave.
+    rgb : numpy.ndarray of uint8, shape (height, width, 3)
+    geometry : Geometry
+    rule : InputsParams
+
+    Returns
+    -------
+    numpy.ndarray of float64, shape (height, width)
+        0 where the crop does not reach.
+    """
+    matrix = _crop_matrix(rgb, geometry, rule) @ _from_pixels(values.shape[0])
+    to_crop = np.linalg.inv(matrix) @ np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
+    found: NDArray[np.float64] = cv2.warpAffine(
+        values, to_crop[:2], rgb.shape[1::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    ).astype(np.float64)
+    return found
+
+
 def cover(rgb: Pixels, geometry: Geometry) -> Pixels:
     """Put background over the cell and over a disc of one size around its centre.
 

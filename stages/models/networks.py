@@ -122,23 +122,21 @@ def plain_cnn(recipe: NetworkRecipe, size: int, n_classes: int) -> Any:
     """
     keras = backend.load_keras()
     layers = keras.layers
-    network = keras.Sequential(
-        [keras.Input((size, size, 3), name="pixels"), layers.Rescaling(1 / 255, name="rescale")],
-        name="plain_cnn",
-    )
+    stack = [keras.Input((size, size, 3), name="pixels"), layers.Rescaling(1 / 255, name="rescale")]
     for number, filters in enumerate(PLAIN_CNN_FILTERS, 1):
-        network.add(
+        stack.append(
             layers.Conv2D(
                 filters, 3, padding="same", activation=recipe.activation, name=f"conv_{number}"
             )
         )
-        network.add(layers.MaxPooling2D(2, name=f"pool_{number}"))
-    network.add(layers.Flatten(name="flatten"))
+        stack.append(layers.MaxPooling2D(2, name=f"pool_{number}"))
+    stack.append(layers.Flatten(name="flatten"))
     for number, width in enumerate(recipe.hidden, 1):
-        network.add(layers.Dense(width, activation=recipe.activation, name=f"hidden_{number}"))
-        network.add(layers.Dropout(recipe.dropout, name=f"dropout_{number}"))
-    network.add(layers.Dense(n_classes, "softmax", dtype="float32", name="probabilities"))
-    return network
+        stack.append(layers.Dense(width, activation=recipe.activation, name=f"hidden_{number}"))
+        stack.append(layers.Dropout(recipe.dropout, name=f"dropout_{number}"))
+    stack.append(layers.Dense(n_classes, "softmax", dtype="float32", name="probabilities"))
+    # At once: what is added one by one forgets the input, and could not be cut in two.
+    return keras.Sequential(stack, name="plain_cnn")
 
 
 def _put_head_on(base: Any, recipe: NetworkRecipe, n_classes: int) -> Any:

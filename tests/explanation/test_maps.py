@@ -137,6 +137,14 @@ def lack(part):
     }
 
 
+def test_grad_cam_cuts_a_network_that_is_a_stack():
+    backend.load_keras().utils.set_random_seed(0)
+    recipe = LITE.model_copy(update={"network": "plain_cnn", "weights": "none"})
+    network = networks.build(recipe, (64, 64, 3), 3)
+    part = trained.SingleModel(CLASSES, recipe, INPUTS, (64, 64, 3), network)
+    assert maps.explain("grad_cam", part, noise(64), [0, 1, 2], seed=0).sum() > 0
+
+
 def test_only_a_transformer_has_attention(lenet):
     explainer = maps.Explainer.of(lenet, list(maps.METHODS), seed=0)
     assert explainer.methods == ANY_NETWORK

@@ -214,11 +214,19 @@ def test_published_mask_levels():
     """Cytoplasm and nucleus count as cell, stray levels at the edges do not; RGB or grey."""
     grey = np.array([[0, 2, 45, 128, 255]], np.uint8)
     wanted = [[False, False, False, True, True]]
-    assert cell_masks.read_published(grey).tolist() == wanted
-    assert cell_masks.read_published(np.repeat(grey[..., None], 3, 2)).tolist() == wanted
-    assert cell_masks.read_published(np.array([[0, 1, 2]], np.uint8)).tolist() == [
-        [False, True, True]
-    ]
+    for picture in (grey, np.repeat(grey[..., None], 3, 2)):
+        cell, nucleus = cell_masks.read_published(picture)
+        assert cell.tolist() == wanted
+        assert nucleus.tolist() == [[False, False, False, False, True]]
+    cell, nucleus = cell_masks.read_published(np.array([[0, 1, 2]], np.uint8))
+    assert (cell.tolist(), nucleus.tolist()) == ([[False, True, True]], [[False, False, True]])
+
+
+def test_a_mask_of_two_levels_tells_no_nucleus():
+    for levels in ([0, 255], [0, 1], [0, 0]):
+        cell, nucleus = cell_masks.read_published(np.array([levels], np.uint8))
+        assert cell.tolist() == [[False, levels[1] > 0]]
+        assert nucleus is None
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared pictures are not here")
@@ -228,7 +236,7 @@ def test_agrees_with_published_masks(folder, least):
     overlaps = []
     for path in sorted((SHARED / folder).glob("*.bmp"))[::2]:
         rgb = cv2.imread(str(path))[..., ::-1].copy()
-        published = cell_masks.read_published(cv2.imread(str(path.with_suffix(".png"))))
+        published, _ = cell_masks.read_published(cv2.imread(str(path.with_suffix(".png"))))
         overlaps.append(cell_masks.iou(cell_masks.segment(rgb).cell, published))
     assert np.mean(overlaps) > least
 

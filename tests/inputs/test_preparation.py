@@ -413,3 +413,19 @@ def test_a_geometry_in_columns_is_the_same_geometry(centre, radius, white, cell)
     row = preparation.to_row(geometry)
     assert set(row) < set(tables.TRAINING.schema.names)
     assert preparation.from_row(row | {"image_id": "h/a", "bytes": b""}) == geometry
+
+
+@pytest.mark.parametrize("crop", ["cell", "centre", "whole"])
+def test_what_is_found_in_the_crop_comes_back_to_its_place(crop):
+    """A dot, found in the crop, lies on the dot of the picture again; beside it is nothing."""
+    rgb = np.zeros((90, 130, 3), np.uint8)
+    rgb[50:53, 70:73] = 255
+    geometry = preparation.Geometry((68.0, 47.0), 15.0, (0.0, 0.0, 0.0))
+    own = rule(crop=crop)
+    seen = preparation.prepare(rgb, geometry, own, 64, "none")[..., 0].astype(float)
+    back = preparation.bring_back(seen, rgb, geometry, own)
+    assert back.shape == (90, 130)
+    rows, columns = np.nonzero(back > back.max() / 2)
+    assert (rows.mean(), columns.mean()) == pytest.approx((51, 71), abs=0.5)
+    ones = preparation.bring_back(np.ones((64, 64)), rgb, geometry, own)
+    assert (ones.max(), ones.min() == 0) == (pytest.approx(1), crop != "whole")

@@ -10,6 +10,7 @@ import pytest
 from stages import explain
 from stages.core.errors import ModelError, TableError
 from stages.core.tables import IMAGES, PREDICTIONS
+from stages.images import cell_masks, decoding
 from stages.models import trained
 from stages.models.recipes import EnsembleRecipe
 from tests.made.lenets import CLASSES, CORNER, LENET, MIDDLE, made_lenet
@@ -51,6 +52,43 @@ def test_a_planted_corner_is_told_from_a_cell(project):
     assert block["points_at_cell"]["value"] > 0.8
     assert block["in_nucleus"]["value"] <= block["in_cell"]["value"]
     assert block["deletion"]["value"] > 0
+
+
+def test_a_published_mask_is_the_cell_that_is_meant(project):
+    """Masks of everything but the cell: what lay in the cell does so no more. Else as before."""
+    ask_for(project, ["occlusion"])
+    write_lenet("cell", 0.5, crop="whole")
+    ours = run()
+    images = IMAGES.read("north")
+    for place, mask in ((0, np.zeros((9, 9), np.uint8)), (1, None)):
+        assert images.loc[place, "mask"] is None
+        images.loc[place, "mask"] = None if mask is None else encode(mask)
+    IMAGES.write(images, "north")
+    assert run() == ours  # of another size
+    outside = [np.uint8(255) - 255 * (segment(row.bytes) > 0) for row in images.itertuples()]
+    IMAGES.write(images.assign(mask=[encode(one.astype(np.uint8)) for one in outside]), "north")
+    theirs = run()
+    assert share_in_cell(theirs)["occlusion"] < 0.5 < share_in_cell(ours)["occlusion"] + 0.2
+    both = [one["methods"]["occlusion"]["by_hospital"]["north"]["cell_area"]["value"]
+            for one in (ours, theirs)]  # fmt: skip
+    assert sum(both) == pytest.approx(1, abs=0.05)
+    assert share_in_cell(theirs, "east") == share_in_cell(ours, "east")
+
+
+def segment(content):
+    return cell_masks.segment(decoding.decode(content).rgb).cell
+
+
+def encode(mask):
+    return cv2.imencode(".png", mask)[1].tobytes()
+
+
+def test_every_second_image_is_asked_for_more(project):
+    """Mirrored, and of a network that forgot: they take the longest, and few tell enough."""
+    ask_for(project, ["occlusion"], images=9)
+    write_lenet("cell", 0.5, crop="whole")
+    block = run()["methods"]["occlusion"]["all"]
+    assert 0.2 < block["mirrored"]["n"] / block["cell_area"]["n"] < 0.8
 
 
 def test_each_class_called_is_explained_at_each_hospital(project):
