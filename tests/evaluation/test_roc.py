@@ -60,6 +60,16 @@ def test_images_of_one_group_count_as_less():
     assert together["high"] - together["low"] > 2 * (alone["high"] - alone["low"])
 
 
+def test_the_side_of_fewer_groups_says_how_far_the_spread_is_trusted(monkeypatch):
+    trusted = []
+    expand = roc.expand
+    monkeypatch.setattr(
+        roc, "expand", lambda parts, value: (trusted.append(parts[0]), expand(parts, value))[1]
+    )
+    describe(np.random.default_rng(1).normal(0, 1, 70), [True] * 7 + [False] * 63)
+    assert [one.n_effective for one in trusted] == [7]
+
+
 def test_what_cannot_be_told_is_missing():
     """No image on one side; too few groups on one side; one score for all."""
     assert describe([1, 2], [True, True])["value"] is None

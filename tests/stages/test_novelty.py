@@ -172,6 +172,43 @@ def test_of_several_models_those_with_a_network_have_features(project, monkeypat
     assert content["softmax"]["threshold"] != alone["softmax"]["threshold"]
 
 
+def test_networks_of_other_scales_have_the_same_say(project, monkeypatch):
+    """A network that speaks twice as loud: in deviations it says what the other one says."""
+    loud = lenet()
+    kernel, bias = loud.network.layers[-1].get_weights()
+    loud.network.layers[-1].set_weights([2 * kernel, bias])
+    members = {"made": lenet(), "loud": loud}
+    recipe = EnsembleRecipe(kind="ensemble", members=dict.fromkeys(members, LENET))
+    both = trained.CompositeModel(CLASSES, recipe, INPUTS, members)
+    alone = run(lenet(), monkeypatch)["scores"]["energy"]["threshold"]
+    found = run(both, monkeypatch)["scores"]["energy"]["threshold"]
+    assert found == pytest.approx(alone, rel=0.02)
+
+
+def test_a_blank_field_has_the_colour_of_the_background():
+    place = preparation.Geometry(None, None, (230.0, 200.0, 240.0))
+    blank = novelty._empty(np.zeros((40, 50, 3), np.uint8), place, "h/1.png")
+    assert blank.shape == (40, 50, 3)
+    np.testing.assert_allclose(blank.mean(axis=(0, 1)), place.white, atol=0.5)
+    assert 1 < blank[..., 0].std() < 3
+
+
+def test_the_sheet_shows_what_is_told_worst(project, monkeypatch):
+    """Of each score the least strange unknown images, and the strangest known ones."""
+    seen = []
+    draw, stream = novelty._draw, novelty._stream
+    monkeypatch.setattr(novelty, "_draw", lambda *given: (seen.append(given[0]), draw(*given))[1])
+    monkeypatch.setattr(
+        novelty, "_stream", lambda images, card: (seen.append(images), stream(images, card))[1]
+    )
+    run(lenet(), monkeypatch)
+    _, scored, shown = seen
+    for name in ("energy", "mahalanobis"):
+        known = scored[scored["kind"] == "known"].nlargest(4, name)
+        assert set(known.index) <= set(shown.index)
+        assert set(shown["kind"]) == {"known", "unknown"}
+
+
 def test_without_unknown_types_blank_fields_are_judged_all_the_same(project, monkeypatch):
     labels = LABELS.read()
     LABELS.write(labels[labels["keep"]])
