@@ -208,7 +208,7 @@ def correct_citation(project):
 TABLE = {
     "remove one": (set_params(hospitals=TRAINING, partial=TRAINING), FOR_ALL),
     "edit a metric": (
-        append("stages/evaluation/metrics.py"), ["harmonise", "probe", "evaluate"],
+        append("stages/evaluation/metrics.py"), ["harmonise", "probe", "evaluate", "attributes"],
     ),
     "edit bootstrap": (set_params(evaluate__bootstrap=150), ["evaluate", "summarise"]),
     "edit the chosen recipe": (

@@ -29,7 +29,7 @@ COMMAND = "python -m stages.tools.results"
 BEGIN = f"<!-- Generated from data/results.csv and data/replays.csv by: uv run {COMMAND} -->"
 END = "<!-- End of what is generated. -->"
 STARTS = ("uv run ", "SMEARFLOW_MIRROR=DIR uv run ")
-NUMBER = r"\d+|\d*\.\d+"
+NUMBER = r"-?(\d+|\d*\.\d+)"
 WIDTH = 100
 
 
