@@ -19,14 +19,18 @@ class Progress:
 
     def __init__(self, path: Path, signature: str) -> None:
         self.known: dict[str, Any] = {}
-        lines = path.read_bytes().split(b"\n") if path.is_file() else []
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("wb")
-        self._write(signature)
-        if lines[:1] == [json.dumps(signature).encode()]:
-            # What follows the last line end is of a line that a kill cut short.
-            for line in lines[1:-1]:
-                self.add(*json.loads(line))
+        self._file = path.open("ab+")
+        self._file.seek(0)
+        # What follows the last line end is of a line that a kill cut short.
+        whole = self._file.read().rpartition(b"\n")[0]
+        first, *lines = whole.split(b"\n")
+        if first == json.dumps(signature).encode():
+            self._file.truncate(len(whole) + 1)
+            self.known = dict(json.loads(line) for line in lines)
+        else:
+            self._file.truncate(0)
+            self._write(signature)
 
     def add(self, name: str, result: Any) -> None:
         """Keep the result of an item; anything that JSON can hold."""

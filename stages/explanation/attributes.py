@@ -55,6 +55,8 @@ def read(tables: Sequence[str]) -> pd.DataFrame:
             raise TableError(f"{where} has rows longer than its first line. Correct them.")
         if NAME not in piece:
             raise TableError(f"{where} has no column {NAME}: the picture's file name. Add it.")
+        if piece[NAME].isna().any():
+            raise TableError(f"{where} has rows without {NAME}. Fill it, or take them out.")
         pieces.append(piece)
     table = pd.concat(pieces, ignore_index=True)
     twice = sorted(set(table.loc[table[NAME].duplicated(), NAME]))

@@ -47,3 +47,15 @@ def test_wherever_a_kill_cuts_the_file_whole_lines_are_taken(tmp_path):
         path.write_bytes(content[:size])
         n_whole = max(0, content[:size].count(b"\n") - 1)
         assert work(path, "abc") == list("abc")[n_whole:]
+
+
+def test_a_kill_before_the_first_new_item_loses_nothing(tmp_path):
+    """What an earlier run left stays on disk while it is read."""
+    path = tmp_path / "partial"
+    stop(path)
+    before = path.read_bytes()
+    with pytest.raises(KeyboardInterrupt), progress.keep(path, b"model", b"seed") as done:
+        assert path.read_bytes() == before
+        assert set(done.known) == {"a", "b", "c"}
+        raise KeyboardInterrupt
+    assert path.read_bytes() == before

@@ -32,6 +32,7 @@ def test_pictures_are_found_by_the_name_of_their_file(tmp_path):
         ("name,shape\na,b\n", "no column img_name"),
         (TABLE + "a.jpg,,,\n", r"1 pictures twice \(a.jpg\)"),
         ("img_name,n\n" + "".join(f"{i}.jpg,{i}\n" for i in range(13)), "n has more than 12"),
+        (TABLE + ",,flat,\n,,flat,\n", "rows without img_name"),
         ("", "is no CSV table"),
         ('img_name,a\n"x,1\n', "is no CSV table"),
         ("img_name,a\nx.jpg,1,2\n", "rows longer than its first line"),
