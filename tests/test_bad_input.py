@@ -15,7 +15,13 @@ import pytest
 
 from tests.made import warm_python
 from tests.projects import Project, environment
-from tests.stages.cohort import picture_rows, write_label_map, write_pictures, write_project
+from tests.stages.cohort import (
+    picture_rows,
+    write_label_map,
+    write_pictures,
+    write_project,
+    write_reviews,
+)
 
 LIBRARIES = ["cv2", "httpx", "pandas", "pyarrow.parquet", "pydantic", "ruamel.yaml", "scipy.stats"]
 
@@ -111,6 +117,13 @@ def cohort(committed, monkeypatch):
 def test_label_that_is_not_in_the_map(cohort):
     write_label_map(cohort.folder, "b", {"SNE": "segmented_neutrophil", "LY": "lymphocyte"})
     assert_refused(cohort.stage("harmonise"), "data/labels/b.csv", "'MO'", "Add")
+    assert "data/labels.parquet" not in results(cohort)
+
+
+def test_review_with_an_unknown_cell_type(cohort):
+    write_reviews(cohort.folder, "a/p00/0.jpg,monocite,,Berg,")
+    told = ("data/reviews.csv, line 2", "'monocite'", "Did you mean 'monocyte'?")
+    assert_refused(cohort.stage("harmonise"), *told)
     assert "data/labels.parquet" not in results(cohort)
 
 

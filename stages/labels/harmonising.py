@@ -103,24 +103,43 @@ def label_images(
     """
     published = pictures["published_label"]
     cell_type = to_cell_type(hospital, published, label_map)
-    label = to_label(pictures.assign(cell_type=cell_type), taxonomy)
+    reasons = dict(zip(label_map["published_label"], label_map["reason"], strict=True))
+    why_untyped = published.map(reasons).where(published.notna(), "no published label")
+    classified = classify(pictures.assign(cell_type=cell_type), taxonomy, why_untyped)
+    return pd.concat([cell_type, classified], axis=1)
+
+
+def classify(
+    pictures: pd.DataFrame, taxonomy: Taxonomy, why_untyped: "pd.Series[str]"
+) -> pd.DataFrame:
+    """Give each picture the class of its cell type, or of its diagnosis.
+
+    Parameters
+    ----------
+    pictures : pandas.DataFrame, shape (n_images, n_columns)
+        Needs ``cell_type`` and ``diagnosis``; empty where not known.
+    taxonomy : Taxonomy
+        By cell type, or by the patient's diagnosis.
+    why_untyped : pandas.Series of str, shape (n_images,)
+        On the same index: why a picture without a cell type has none.
+
+    Returns
+    -------
+    pandas.DataFrame, shape (n_images, 3)
+        ``label``, ``keep`` and ``drop_reason`` on the index of `pictures`.
+    """
+    cell_type = pictures["cell_type"]
+    label = to_label(pictures, taxonomy)
     if taxonomy.by == "diagnosis":
         pairs = zip(pictures["diagnosis"], cell_type, strict=True)
         reasons = [_why_by_diagnosis(diagnosis, kind, taxonomy) for diagnosis, kind in pairs]
         why = pd.Series(reasons, index=pictures.index, dtype=object)
     else:
-        mapped = dict(zip(label_map["published_label"], label_map["reason"], strict=True))
-        why = published.map(mapped)
-        why = why.where(cell_type.isna(), "no class for " + cell_type.astype(object).fillna(""))
-        why = why.where(published.notna(), "no published label")
+        named = "no class for " + cell_type.astype(object).fillna("")
+        why = why_untyped.where(cell_type.isna(), named)
     keep = label.notna()
     return pd.DataFrame(
-        {
-            "cell_type": cell_type,
-            "label": label,
-            "keep": keep,
-            "drop_reason": why.astype(object).where(~keep, None),
-        },
+        {"label": label, "keep": keep, "drop_reason": why.astype(object).where(~keep, None)},
         index=pictures.index,
     )
 
@@ -143,7 +162,7 @@ def require_classes(labels: pd.DataFrame, taxonomy: str) -> list[str]:
 
 
 def report(
-    labels: pd.DataFrame, taxonomy: str, remarks: Mapping[str, Mapping[str, object]]
+    labels: pd.DataFrame, taxonomy: Taxonomy, remarks: Mapping[str, Mapping[str, object]]
 ) -> dict[str, object]:
     """Count pictures, classes, drops and groups, for all and for each hospital.
 
@@ -151,15 +170,15 @@ def report(
     ----------
     labels : pandas.DataFrame, shape (n_images, n_columns)
         Columns of `tables.LABELS`.
-    taxonomy : str
-        Its name.
+    taxonomy : Taxonomy
+        The chosen one.
     remarks : mapping of str to mapping
         By hospital, what else its block says.
     """
     kept = labels[labels["keep"]]
     return {
-        "taxonomy": taxonomy,
-        "classes": require_classes(labels, taxonomy),
+        "taxonomy": taxonomy.name,
+        "classes": require_classes(labels, taxonomy.name),
         "n_images": len(labels),
         "n_kept": len(kept),
         "n_dropped": int((~labels["keep"]).sum()),
@@ -172,6 +191,7 @@ def report(
                 "n_by_drop_reason": _count(own["drop_reason"].dropna()),
                 "n_groups": int(own.loc[own["keep"], "group"].nunique()),
                 "n_images_by_unit": _count(own["unit"]),
+                "coarse": count_coarse(own["cell_type"], taxonomy),
                 **remarks[str(hospital)],
             }
             for hospital, own in labels.groupby("hospital")

@@ -112,7 +112,7 @@ def parse_label_map(where: str, text: str) -> pd.DataFrame:
     Returns and raises as `read_label_map`. The cell types are those of today's vocabulary.
     """
     known = read_taxonomy(VOCABULARY).class_of
-    rows = _parse_rows(where, text, LABEL_COLUMNS)
+    rows = parse_rows(where, text, LABEL_COLUMNS)
     first: dict[str, int] = {}
     for number, row in rows:
         place = f"{where}, line {number}"
@@ -146,7 +146,7 @@ def read_taxonomy(name: str, asked: str = "params.yaml, taxonomy") -> Taxonomy:
     HospitalError
         There is none of this name (the message gives the nearest), or its lines are wrong.
     """
-    rows = _parse_rows(str(TAXONOMIES_FILE), read_text(TAXONOMIES_FILE), TAXONOMY_COLUMNS)
+    rows = parse_rows(str(TAXONOMIES_FILE), read_text(TAXONOMIES_FILE), TAXONOMY_COLUMNS)
     known = list(dict.fromkeys(row["taxonomy"] for _, row in rows))
     if name not in known:
         hint = did_you_mean(name, known)
@@ -172,7 +172,7 @@ def read_taxonomy(name: str, asked: str = "params.yaml, taxonomy") -> Taxonomy:
                 f"{where}: {row['value']!r} stands twice in {name!r}. Leave one of the two."
             )
         if by == "cell_type" and row["value"] not in cell_types:
-            raise HospitalError(f"{where}: {_unknown_cell_type(row['value'], cell_types)}")
+            raise HospitalError(f"{where}: {say_unknown(row['value'], cell_types)}")
         class_of[row["value"]] = row["label"]
         if row["only"]:
             only[row["value"]] = _read_only(where, row, cell_types)
@@ -383,6 +383,55 @@ def suggest_line(published_label: str, known: Iterable[str]) -> str:
     return text.getvalue().removesuffix("\r\n")
 
 
+def say_unknown(name: str, known: Iterable[str]) -> str:
+    """Say that a cell type is in no vocabulary, with the nearest one and the way out."""
+    hint = did_you_mean(name, sorted(known))
+    line = f"{VOCABULARY},cell_type,{name},{name},,"
+    return (
+        f"the cell type {name!r} is unknown.{hint} Correct it, or add '{line}' to "
+        f"{TAXONOMIES_FILE} (and a line for each taxonomy that is to use it)."
+    )
+
+
+def parse_rows(where: str, text: str, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """Read a CSV table that people edit.
+
+    Parameters
+    ----------
+    where : str
+        What messages call the table.
+    text : str
+    columns : tuple of str
+        Its header must be these.
+
+    Returns
+    -------
+    list of (int, dict of str to str)
+        Line number and cells by column, cleaned, of each line that holds something.
+
+    Raises
+    ------
+    HospitalError
+        The header, or the number of cells of a line, is another.
+    """
+    lines = iter(read_csv(where, text))
+    number, header = next(lines, (1, []))
+    if header != list(columns):
+        raise HospitalError(
+            f"{where}, line {number}: the columns are {','.join(header) or 'none'}; "
+            f"they must be {','.join(columns)}, with commas between them."
+        )
+    rows = []
+    for number, cells in lines:
+        if len(cells) != len(columns):
+            raise HospitalError(
+                f"{where}, line {number}: has {len(cells)} cells, not {len(columns)}. "
+                'Put a cell that holds a comma into double quotes, as in "Lymphocyte, variant".'
+            )
+        rows.append((number, dict(zip(columns, cells, strict=True))))
+    return rows
+
+
 def _nearest(published_label: str, known: Iterable[str]) -> list[str]:
     """Return the cell type whose name is nearest to a label, or nothing where none is near."""
     plain = "_".join(published_label.lower().replace("-", " ").replace("_", " ").split())
@@ -400,7 +449,7 @@ def _check_map_row(where: str, row: Mapping[str, str], known: Iterable[str]) -> 
     if not label:
         raise HospitalError(f"{where}: published_label is empty. Fill or delete the line.")
     if cell_type and cell_type not in known:
-        raise HospitalError(f"{where}: {_unknown_cell_type(cell_type, known)}")
+        raise HospitalError(f"{where}: {say_unknown(cell_type, known)}")
     if not cell_type and not row["reason"]:
         raise HospitalError(
             f"{where}: {label!r} has no cell type, so its pictures are dropped, and no reason. "
@@ -422,42 +471,11 @@ def _read_only(where: str, row: Mapping[str, str], known: Iterable[str]) -> froz
     names = row["only"].split()
     for name in names:
         if name not in known:
-            raise HospitalError(f"{where}, only: {_unknown_cell_type(name, known)}")
+            raise HospitalError(f"{where}, only: {say_unknown(name, known)}")
     return frozenset(names)
-
-
-def _unknown_cell_type(name: str, known: Iterable[str]) -> str:
-    hint = did_you_mean(name, sorted(known))
-    line = f"{VOCABULARY},cell_type,{name},{name},,"
-    return (
-        f"the cell type {name!r} is unknown.{hint} Correct it, or add '{line}' to "
-        f"{TAXONOMIES_FILE} (and a line for each taxonomy that is to use it)."
-    )
 
 
 def _quote(lines: list[str], limit: int | None = MAX_NAMED) -> str:
     shown = ", ".join(f"'{line}'" for line in lines[:limit])
     more = len(lines) - len(lines[:limit])
     return f"{shown} and {more} more" if more else shown
-
-
-def _parse_rows(
-    where: str, text: str, columns: tuple[str, ...]
-) -> list[tuple[int, dict[str, str]]]:
-    """Read a CSV table that people edit; return line number and cells of each line, cleaned."""
-    lines = iter(read_csv(where, text))
-    number, header = next(lines, (1, []))
-    if header != list(columns):
-        raise HospitalError(
-            f"{where}, line {number}: the columns are {','.join(header) or 'none'}; "
-            f"they must be {','.join(columns)}, with commas between them."
-        )
-    rows = []
-    for number, cells in lines:
-        if len(cells) != len(columns):
-            raise HospitalError(
-                f"{where}, line {number}: has {len(cells)} cells, not {len(columns)}. "
-                'Put a cell that holds a comma into double quotes, as in "Lymphocyte, variant".'
-            )
-        rows.append((number, dict(zip(columns, cells, strict=True))))
-    return rows

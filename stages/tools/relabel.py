@@ -13,15 +13,15 @@ from typing import Any
 
 import pandas as pd
 
-from stages.core import params
+from stages.core import params, revisions
 from stages.core.errors import HospitalError, did_you_mean, name_some, run_stage
 from stages.core.shares import describe_share
 from stages.core.store import write_csv
 from stages.core.tables import IMAGES, PREDICTIONS, SCORED_PARTS
+from stages.core.texts import clean
 from stages.datasets import hospitals
-from stages.labels import taxonomy
+from stages.labels import reviews, taxonomy
 from stages.labels.taxonomy import Taxonomy
-from stages.tools import revisions
 
 SCHEMES = ("before", "after")
 CHANGE = ["hospital", "published_label", "before", "after"]
@@ -266,7 +266,7 @@ def _clip(text: str, limit: int) -> str:
     return flat if len(flat) <= limit else flat[: limit - 2] + ".."
 
 
-COLUMNS = ["image_id", "hospital", "published_label", "diagnosis"]
+COLUMNS = ["image_id", "hospital", "published_label", "diagnosis", "pixel_sha256"]
 CHANGES = Path("metrics/labels/diff.csv")
 
 
@@ -301,6 +301,7 @@ def _label_by_maps(hospital: str, names: list[str], present: taxonomy.Taxonomy) 
         text = revisions.read_at(name) if ":" in name else taxonomy.read_text(Path(name))
         label_map = taxonomy.parse_label_map(name, text)
         images["cell_type"] = taxonomy.look_up(images["published_label"], label_map)
+        images = _go_by_reviews(images, [hospital])
         images[scheme] = taxonomy.to_label(images, present)
     return images
 
@@ -314,10 +315,22 @@ def _label_by_taxonomies(names: list[str], chosen: list[taxonomy.Taxonomy]) -> p
         label_map = taxonomy.read_label_map(hospital, published.dropna())
         images["cell_type"] = taxonomy.to_cell_type(hospital, published, label_map)
         pieces.append(images)
-    images = pd.concat(pieces, ignore_index=True)
+    images = _go_by_reviews(pd.concat(pieces, ignore_index=True), names)
     for scheme, one in zip(SCHEMES, chosen, strict=True):
         images[scheme] = taxonomy.to_label(images, one)
     return images
+
+
+def _go_by_reviews(images: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Put cell types that people saw in the place of published ones, as harmonise does.
+
+    Images without a usable cell go: no scheme takes them.
+    """
+    clean_ids = images["image_id"].map(clean)
+    pixels = dict(zip(clean_ids, images["pixel_sha256"], strict=True))
+    answers = reviews.settle(reviews.read(), pixels, {}, names).answers
+    answer = pd.Series([answers.get(one) for one in clean_ids], images.index, dtype="str")
+    return images.assign(cell_type=answer.fillna(images["cell_type"]))[answer.ne("")]
 
 
 def _rescore(

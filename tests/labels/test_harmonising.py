@@ -166,12 +166,12 @@ def labels_of(rows):
 
 def test_the_report_sums_to_all_pictures():
     labels = labels_of([("a", None), ("b", None), ("b", None), (None, "not a cell")])
-    counted = report(labels, "t", {"h": {"coarse": {}}})
+    counted = report(labels, SEGMENTED, {"h": {"unused_map_rows": ["x"]}})
     assert (counted["n_images"], counted["n_kept"], counted["n_dropped"]) == (4, 3, 1)
     own = counted["by_hospital"]["h"]
     assert own["n_by_class"] == {"a": 1, "b": 2}
     assert own["n_by_drop_reason"] == {"not a cell": 1}
-    assert own["coarse"] == {}
+    assert own["unused_map_rows"] == ["x"]
     assert counted["classes"] == ["a", "b"]
 
 

@@ -9,6 +9,7 @@ import yaml
 from stages.core.tables import IMAGES, QUALITY, REJECTED, SPLIT
 from stages.datasets import contents
 from stages.datasets.hospitals import Hospital
+from stages.labels import reviews
 from tests.made.shipped import demo_params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,8 +27,15 @@ def write_project(folder: Path, hospitals: tuple[str, ...] = ("a", "b", "c"), **
     (folder / "data/labels").mkdir(parents=True, exist_ok=True)
     text = (ROOT / "data/taxonomies.csv").read_text(encoding="utf-8")
     (folder / "data/taxonomies.csv").write_text(text, encoding="utf-8")
+    write_reviews(folder)
     for hospital in hospitals:
         write_label_map(folder, hospital, CODES)
+
+
+def write_reviews(folder: Path, *lines: str) -> None:
+    """Write the table of reviews with these lines; without any it is as shipped."""
+    text = "".join(f"{line}\n" for line in [",".join(reviews.COLUMNS), *lines])
+    (folder / "data/reviews.csv").write_text(text, encoding="utf-8")
 
 
 def write_label_map(folder: Path, hospital: str, codes: dict[str, str], expected: str = "") -> None:

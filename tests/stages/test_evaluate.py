@@ -265,7 +265,8 @@ print(sorted({"tensorflow", "keras", "cv2", "stages.models.trained"} & set(sys.m
     assert done.stdout == "[]\n"
     assert Path("metrics/evaluate.json").is_file()
     assert sorted(path.name for path in Path("data").iterdir()) == [
-        "adapted", "images", "labels", "labels.parquet", "predictions", "split", "taxonomies.csv",
+        "adapted", "images", "labels", "labels.parquet", "predictions", "reviews.csv", "split",
+        "taxonomies.csv",
     ]  # fmt: skip
 
 

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
+from stages import evaluate, harmonise, split
 from stages import filter as filter_stage
-from stages import harmonise
 from stages.core.errors import HospitalError, ParamsError, TableError
 from stages.core.settings import parse_yaml
-from stages.core.tables import IMAGES, LABELS, REJECTED
+from stages.core.tables import IMAGES, LABELS, REJECTED, SPLIT
 from stages.datasets import path_facts
 from stages.datasets.hospitals import Layout
 from tests.stages.cohort import (
@@ -22,7 +22,9 @@ from tests.stages.cohort import (
     write_label_map,
     write_pictures,
     write_project,
+    write_reviews,
 )
+from tests.stages.test_evaluate import adapt, answer
 from tests.stages.test_filter import cell, encode
 
 
@@ -325,3 +327,111 @@ def test_without_a_second_opinion_the_reason_stands_in_its_place():
     harmonise.main()
     assert block("a")["experts"] is None
     assert block("a")["experts_reason"] == "no image bears the labels of two experts"
+
+
+def tables():
+    """The bytes of what harmonise and split write."""
+    paths = [Path("data/labels.parquet"), *sorted(Path("data/split").iterdir())]
+    return [path.read_bytes() for path in paths]
+
+
+def run_to_scores(says=None):
+    """Harmonise, split and evaluate; the model says what the published labels say."""
+    harmonise.main()
+    split.main()
+    frame = SPLIT.read_all("abc")
+    frame["says"] = frame["label"] if says is None else frame["image_id"].map(says)
+    answer(frame, sorted(CODES.values()))
+    for hospital, own in frame.groupby("hospital"):
+        adapt(str(hospital), own)
+    evaluate.main()
+    content = json.loads(Path("metrics/evaluate.json").read_text())
+    return frame, content["by_hospital"]["c"]["metrics"]["accuracy"]["value"]
+
+
+def test_a_review_is_seen_in_labels_split_and_score_and_goes_without_a_trace():
+    """Of two unseen images one is corrected and one dropped; without these lines: the old bytes."""
+    write_project(Path(), evaluate={"bootstrap": 100, "error": 0.3})
+    frame, accuracy = run_to_scores()
+    says = dict(zip(frame["image_id"], frame["label"], strict=True))
+    before = tables()
+    assert accuracy == 1
+    pixels = picture_rows("c").set_index("image_id")["pixel_sha256"]
+    write_reviews(
+        Path(), f"c/p00/0.jpg,monocyte,{pixels['c/p00/0.jpg']},Berg,", "c/p00/1.jpg,,,Berg,burst"
+    )
+    frame, accuracy = run_to_scores(says)
+    labels = LABELS.read().set_index("image_id")
+    assert labels.loc["c/p00/0.jpg", ["published_label", "cell_type", "label"]].tolist() == [
+        "SNE", "monocyte", "monocyte",
+    ]  # fmt: skip
+    assert labels.loc["c/p00/1.jpg", "drop_reason"] == "review"
+    assert frame.set_index("image_id")["label"]["c/p00/0.jpg"] == "monocyte"
+    assert "c/p00/1.jpg" not in set(frame["image_id"])
+    assert accuracy == pytest.approx(70 / 71)
+    counts = json.loads(Path("metrics/harmonise.json").read_text())
+    assert counts["by_hospital"]["c"]["n_by_drop_reason"] == {"review": 1}
+    assert counts["reviews"]["changes"] == {
+        "lymphocyte": {"none": 1}, "segmented_neutrophil": {"monocyte": 1},
+    }  # fmt: skip
+    write_reviews(Path())
+    _, accuracy = run_to_scores(says)
+    assert accuracy == 1
+    assert tables() == before
+
+
+def test_a_review_is_of_its_own_image_and_split_tells_of_the_twin():
+    """A near twin keeps its published label: two classes that look alike are listed, as ever."""
+    pictures = pd.concat([picture_rows(name) for name in "abc"], ignore_index=True)
+    first, second = pictures.index[pictures["image_id"].isin(["a/p00/0.jpg", "a/p00/3.jpg"])]
+    pictures.loc[second, "phash"] = pictures.loc[first, "phash"]
+    pictures.loc[second, "twin_group"] = "a/p00/0.jpg"
+    write_pictures(pictures)
+    write_reviews(Path(), "a/p00/0.jpg,monocyte,,Berg,")
+    harmonise.main()
+    split.main()
+    told = json.loads(Path("metrics/split.json").read_text())["conflicting_twins"]
+    assert told["pairs"] == ["a/p00/0.jpg (monocyte) and a/p00/3.jpg (segmented_neutrophil)"]
+
+
+def test_published_counts_are_compared_before_reviews():
+    """Whoever corrects a label has lost no picture."""
+    write_label_map(Path(), "a", CODES, expected="24")
+    write_reviews(Path(), "a/p00/0.jpg,monocyte,,Berg,", "a/p00/1.jpg,,,Berg,")
+    harmonise.main()
+    assert block("a")["n_by_cell_type"]["monocyte"] == 25
+
+
+def test_a_reviewed_label_is_no_longer_too_coarse():
+    write_label_map(Path(), "c", CODES | {"SNE": "neutrophil"})
+    write_reviews(Path(), "c/p00/0.jpg,band_neutrophil,,Berg,")
+    harmonise.main()
+    assert block("c")["coarse"]["neutrophil"]["n_images"] == 23
+
+
+def test_a_review_that_is_not_applied_is_listed_and_told(caplog):
+    """Also one of an image that filter rejected; of another hospital it is counted alone."""
+    rejected = {
+        "image_id": "a/x.jpg", "hospital": "a", "path": "x", "published_label": "LY",
+        "patient": None, "slide": None, "pixel_sha256": None, "reason": "blank", "detail": "white",
+    }  # fmt: skip
+    REJECTED.write(pd.DataFrame([rejected]), "a")
+    write_reviews(
+        Path(), "a/x.jpg,monocyte,,,", "b/gone.jpg,monocyte,,,", "porto/1.jpg,monocyte,,,"
+    )
+    caplog.set_level("INFO")
+    harmonise.main()
+    found = json.loads(Path("metrics/harmonise.json").read_text())["reviews"]
+    assert found["not_applied"] == [
+        {"image_id": "a/x.jpg", "reason": "left out by filter: blank, white"},
+        {"image_id": "b/gone.jpg", "reason": "no such picture"},
+    ]
+    assert found["n_elsewhere"] == {"porto": 1}
+    assert "harmonise: reviews not applied (2): a/x.jpg (left out by filter" in caplog.text
+
+
+def test_a_wrong_review_stops_and_writes_nothing():
+    write_reviews(Path(), "a/p00/0.jpg,monocite,,,")
+    with pytest.raises(HospitalError, match=r"data/reviews.csv, line 2: .* Did you mean 'mono"):
+        harmonise.main()
+    assert not Path("data/labels.parquet").exists()

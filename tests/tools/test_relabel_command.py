@@ -11,7 +11,14 @@ from stages.core.errors import HospitalError, PipelineError
 from stages.core.tables import PREDICTIONS
 from stages.tools import relabel
 from tests.projects import Project
-from tests.stages.cohort import CODES, picture_rows, write_label_map, write_pictures, write_project
+from tests.stages.cohort import (
+    CODES,
+    picture_rows,
+    write_label_map,
+    write_pictures,
+    write_project,
+    write_reviews,
+)
 
 DRAWN = {"title": "t", "licence": "l", "citation": "c", "simulated": {"seed": 1}}
 NEWER = CODES | {"MO": "lymphocyte"}
@@ -238,3 +245,16 @@ def test_the_command_ends_as_commands_do(tmp_path, monkeypatch):
         assert done.returncode == 2
         assert done.stderr.startswith("usage: python -m stages.tools.relabel")
         assert "Traceback" not in done.stderr
+
+
+def test_reviewed_images_are_what_people_saw(at_work, capsys):
+    """Of the 24 segmented neutrophils of a, one is a monocyte and one no cell: 22 change class."""
+    write_reviews(at_work, "a/p00/0.jpg,monocyte,,Berg,", "a/p00/3.jpg,,,Berg,")
+    write_predictions(answer("a"))
+    relabel.diff("cells11", "cells8_lenet")
+    told = capsys.readouterr().out
+    assert "70 of 215 images change class" in told
+    assert not {"a/p00/0.jpg", "a/p00/3.jpg"} & set(changed()["image_id"])
+    write_label_map(at_work, "a", NEWER)
+    relabel.diff("HEAD:data/labels/a.csv", "data/labels/a.csv")
+    assert "24 of 71 images change class" in capsys.readouterr().out  # not the reviewed monocyte
