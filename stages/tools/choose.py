@@ -13,11 +13,10 @@ from functools import partial
 import pandas as pd
 
 from stages.core.errors import PipelineError, name_some, run_stage
-from stages.evaluation import paired
+from stages.evaluation import experiments, paired
+from stages.evaluation.experiments import Experiment, require_same_truth
 from stages.evaluation.paired import Comparison
 from stages.evaluation.screening import HEALTHY
-from stages.tools import experiments
-from stages.tools.experiments import Experiment, require_same_truth
 
 PART = "test"
 MISSED = "sick called healthy"

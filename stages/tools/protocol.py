@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml.error import YAMLError
 
+from stages.core import revisions
 from stages.core.errors import PipelineError, name_some, run_stage
 from stages.core.params import PARAMS_FILE
 from stages.core.settings import parse_yaml, read_yaml
@@ -20,7 +21,6 @@ from stages.core.store import metrics_path
 from stages.datasets import hospitals
 from stages.evaluation import several_runs
 from stages.evaluation.several_runs import LEAST_IMAGES, RANKED_BY, SCORES, Run
-from stages.tools import revisions
 
 WIDTH = 100
 NAME_WIDTH, SCORE_WIDTH, CLASS_WIDTH = 13, 14, 20

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.core.errors import PipelineError
+from stages.evaluation.experiments import Experiment
 from stages.tools import choose
 from stages.tools.choose import Candidate
-from stages.tools.experiments import Experiment
 
 
 def candidate(name, correct, missed, n=1000, n_sick=500, alarms=0, leaky="", spared=0):

@@ -1,20 +1,11 @@
-"""Comparison: the same images alone, each hospital apart, Holm over all lines, what is refused."""
+"""Comparison: each hospital apart, Holm over all lines."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from stages.core.errors import PipelineError
+from stages.evaluation.experiments import Experiment
 from stages.tools import compare
-from stages.tools.experiments import Experiment
-
-
-def experiment(name, wrong, hospital="lisbon", n=100, start=0, group=None, label="lymphocyte"):
-    """An experiment that errs on the first `wrong` of the images from `start` on."""
-    ids = [f"{hospital}/{place:03d}" for place in range(start, start + n)]
-    predicted = np.where(np.arange(n) < wrong, "other", label)
-    columns = {"hospital": hospital, "part": "test", "label": label, "predicted": predicted}
-    return Experiment(name, {}, pd.DataFrame(columns | {"group": group or ids}, index=ids))
+from tests.evaluation.test_experiments import experiment
 
 
 def joined(name, *parts):
@@ -38,26 +29,7 @@ def test_hospitals_stand_apart_and_all_lines_are_corrected():
     assert rows[2][-2:] == ["within", "chance"]
 
 
-def test_only_images_that_both_were_tested_on_count():
-    """The one that is seen by the first alone, and erred on, is not its fault here."""
-    line = compare.compare(experiment("a", 30), [experiment("b", 0, start=30)])[0]
-    assert (line.found.n, line.accuracies, line.found.p_value) == (70, (1.0, 1.0), 1)
-
-
 def test_few_patients_cannot_tell():
     group = [f"patient{place % 5}" for place in range(100)]
     lines = compare.compare(experiment("a", 0, group=group), [experiment("b", 90, group=group)])
     assert "too few groups to tell" in compare.lay_out(lines)
-
-
-def test_what_cannot_be_compared_is_refused():
-    """Nothing in common, other labels, one name twice: one line each that says what to do."""
-    first = experiment("a", 2)
-    with pytest.raises(PipelineError, match=r"^a and b were tested on no image in common\. Comp"):
-        compare.compare(first, [experiment("b", 2, "porto")])
-    with pytest.raises(
-        PipelineError, match=r"^a and b give 100 images different labels \(lisbon/000.*95 more"
-    ):
-        compare.compare(first, [experiment("b", 2, label="monocyte")])
-    with pytest.raises(PipelineError, match=r"^a is named twice"):
-        compare.compare(first, [experiment("b", 2), first])

@@ -1,6 +1,7 @@
-"""Experiments that are to be compared: what stage evaluate wrote, and the scored images."""
+"""Experiments that are to be compared: what stage evaluate wrote, the scored images, a test."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,11 +9,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stages.core import revisions
 from stages.core.errors import PipelineError, name_some
 from stages.core.store import metrics_path
 from stages.core.tables import PREDICTIONS, SCORED_PARTS, SPLIT, Table
-from stages.evaluation import predictions
-from stages.tools import revisions
+from stages.evaluation import paired, predictions
+from stages.evaluation.paired import Comparison
 
 HERE = "."  # the working tree
 TRUTH = ["image_id", "hospital", "part", "label", "group"]
@@ -37,6 +39,27 @@ class Experiment:
     name: str
     evaluation: dict[str, Any] = field(compare=False, repr=False)
     images: pd.DataFrame = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Two experiments at one hospital.
+
+    Attributes
+    ----------
+    first, other, hospital : str
+        Names.
+    accuracies : tuple of float
+        Of the first and the other on the images that both were tested on, 0..1.
+    found : Comparison
+        Of what is called rightly.
+    """
+
+    first: str
+    other: str
+    hospital: str
+    accuracies: tuple[float, float]
+    found: Comparison
 
 
 def read(name: str) -> Experiment:
@@ -75,13 +98,39 @@ def read(name: str) -> Experiment:
     return Experiment(name, evaluation, images.sort_index())
 
 
+def compare(first: Experiment, others: Sequence[Experiment]) -> list[Line]:
+    """Compare the accuracy of experiments with that of the first.
+
+    Parameters
+    ----------
+    first : Experiment
+    others : sequence of Experiment
+        One at least.
+
+    Returns
+    -------
+    list of Line
+        For each other, by hospital, over the images that both experiments were tested on.
+
+    Raises
+    ------
+    PipelineError
+        Two have no tested image in common, give an image different labels, or bear one name.
+    """
+    names = [first.name, *(one.name for one in others)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise PipelineError(f"{twice} is named twice. Name each experiment once.")
+    return [line for other in others for line in _compare_pair(first, other)]
+
+
 def require_same_truth(first: Experiment, second: Experiment) -> None:
     """Refuse two experiments in which an image bears two labels.
 
     Raises
     ------
     PipelineError
-        They are of different taxonomies or label maps.
+        They are of different taxonomies, label maps or reviews.
     """
     common = first.images.index.intersection(second.images.index)
     labels = [one.images.loc[common, "label"] for one in (first, second)]
@@ -89,8 +138,33 @@ def require_same_truth(first: Experiment, second: Experiment) -> None:
     if len(other):
         raise PipelineError(
             f"{first.name} and {second.name} give {len(other)} images different labels "
-            f"({name_some(list(other))}). Compare experiments of one taxonomy and one label map."
+            f"({name_some(list(other))}). Compare experiments of one taxonomy, with the same "
+            "label maps and reviews."
         )
+
+
+def _compare_pair(first: Experiment, other: Experiment) -> list[Line]:
+    require_same_truth(first, other)
+    common = first.images.index.intersection(other.images.index)
+    if common.empty:
+        raise PipelineError(
+            f"{first.name} and {other.name} were tested on no image in common. Compare "
+            "experiments that share a hospital, with one split and seed if it trained."
+        )
+    images = first.images.loc[common]
+    hits = pd.DataFrame(
+        {
+            number: one.images.loc[common, "predicted"] == images["label"]
+            for number, one in enumerate((first, other))
+        }
+    )
+    lines = []
+    for hospital, own in images.groupby("hospital", sort=True):
+        hit = hits.loc[own.index]
+        found = paired.compare(hit[0], hit[1], own["group"])
+        accuracies = (float(hit[0].mean()), float(hit[1].mean()))
+        lines.append(Line(first.name, other.name, str(hospital), accuracies, found))
+    return lines
 
 
 def _read_tables(name: str, table: Table, hospitals: list[str], columns: list[str]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Reading an experiment of the working tree: scored images with truth and group, and refusals.
+"""Reading an experiment of the working tree, and comparing two: the same images alone; refusals.
 
 Branches and experiments are read in test_choose_command.py.
 """
@@ -6,12 +6,14 @@ Branches and experiments are read in test_choose_command.py.
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from stages.core.errors import PipelineError
 from stages.core.tables import PREDICTIONS, SPLIT
-from stages.tools import experiments
+from stages.evaluation import experiments
+from stages.evaluation.experiments import Experiment
 
 
 @pytest.fixture
@@ -64,3 +66,30 @@ def test_missing_scores_and_predictions_are_told(tables):
     (tables / "metrics/evaluate.json").unlink()
     with pytest.raises(PipelineError, match=r"^metrics/evaluate.json is missing.*dvc repro"):
         experiments.read(".")
+
+
+def experiment(name, wrong, hospital="lisbon", n=100, start=0, group=None, label="lymphocyte"):
+    """An experiment that errs on the first `wrong` of the images from `start` on."""
+    ids = [f"{hospital}/{place:03d}" for place in range(start, start + n)]
+    predicted = np.where(np.arange(n) < wrong, "other", label)
+    columns = {"hospital": hospital, "part": "test", "label": label, "predicted": predicted}
+    return Experiment(name, {}, pd.DataFrame(columns | {"group": group or ids}, index=ids))
+
+
+def test_only_images_that_both_were_tested_on_count():
+    """The one that is seen by the first alone, and erred on, is not its fault here."""
+    line = experiments.compare(experiment("a", 30), [experiment("b", 0, start=30)])[0]
+    assert (line.found.n, line.accuracies, line.found.p_value) == (70, (1.0, 1.0), 1)
+
+
+def test_what_cannot_be_compared_is_refused():
+    """Nothing in common, other labels, one name twice: one line each that says what to do."""
+    first = experiment("a", 2)
+    with pytest.raises(PipelineError, match=r"^a and b were tested on no image in common\. Comp"):
+        experiments.compare(first, [experiment("b", 2, "porto")])
+    with pytest.raises(
+        PipelineError, match=r"^a and b give 100 images different labels \(lisbon/000.*95 more"
+    ):
+        experiments.compare(first, [experiment("b", 2, label="monocyte")])
+    with pytest.raises(PipelineError, match=r"^a is named twice"):
+        experiments.compare(first, [experiment("b", 2), first])

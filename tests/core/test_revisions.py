@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from stages.core.errors import PipelineError
-from stages.tools.revisions import expand, read_at
+from stages.core.revisions import expand, read_at
 
 
 @pytest.fixture
