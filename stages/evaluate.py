@@ -52,6 +52,7 @@ def main() -> None:
     places = dict(zip(pictures["hospital"], pictures["place"], strict=True))
     doubted = doubt.score(scored, valid, places, classes, rule.evaluate, rule.seed)
     adapted = on_site.score(scored, ADAPTED.read_all(rule.hospitals), told, *draw)
+    content["stranger"] = doubt.fit_for_strangers(scored, valid, classes, rule.evaluate.error)
     content["not_scored"] = sorted(set(rule.hospitals) - set(content["by_hospital"]))
     for hospital, block in content["by_hospital"].items():
         block |= by_part[hospital] | patients[hospital] | adapted[hospital]

@@ -46,7 +46,7 @@ def main() -> None:
     pictures = rows.read(card.recipe, stream, card.inputs, plain_only=True)
     recipes = {name: one for name, one in card.recipe.singles.items() if one.has_network}
     taught = {name: _read_training(one.side, card) for name, one in recipes.items()}
-    scored = _score(trained.load(MODEL), images, pictures, taught)
+    scored, spread = _score(trained.load(MODEL), images, pictures, taught)
     lacking = novelty_scores.say_lacking(recipes)
     scores: dict[str, Any] = {
         name: {"says": says}
@@ -64,6 +64,7 @@ def main() -> None:
             "known": rule.novelty.known,
             "n_images": {kind: int(counts.get(kind, 0)) for kind in (VALID, KNOWN, UNKNOWN, BLANK)},
             "scores": scores,
+            "stranger": unknown_types.describe_stranger(scored, spread, rule.novelty.known),
         },
     )
     made = [name for name in scores if name not in lacking]
@@ -124,11 +125,15 @@ def _score(
     images: pd.DataFrame,
     pictures: rows.Rows,
     taught: dict[str, reading.Examples],
-) -> pd.DataFrame:
-    """Put beside each image its scores; of several networks their mean, in deviations of valid."""
+) -> tuple[pd.DataFrame, dict[str, tuple[float, float]]]:
+    """Put beside each image its scores; of several networks their mean, in deviations of valid.
+
+    The second is the mean and the deviation of each network's energy.
+    """
     answers = trained.predict_images(model, pictures)
     labels = TRAINING.read(columns=["image_id", "label"]).set_index("image_id")["label"]
     pieces = []
+    spreads = {}
     for name, training in taught.items():
         part = model if isinstance(model, trained.SingleModel) else model.members[name]
         own = pictures[name] if isinstance(pictures, dict) else pictures
@@ -138,10 +143,15 @@ def _score(
         measured = novelty_scores.measure(part, learnt, features.to_numpy())
         piece = pd.DataFrame(measured, index=images.index)
         valid = piece[images["kind"] == VALID]
-        spread = valid.std(ddof=0).replace(0, 1)
-        pieces.append(piece if valid.empty else (piece - valid.mean()) / spread)
+        mean, spread = valid.mean(), valid.std(ddof=0).replace(0, 1)
+        if valid.empty:
+            mean, spread = 0 * piece.mean(), 0 * piece.mean() + 1
+        pieces.append((piece - mean) / spread)
+        if "energy" in piece:
+            spreads[name] = (float(mean["energy"]), float(spread["energy"]))
     found = images.assign(softmax=-answers.max(axis=1).loc[images.index])
-    return found.join(pd.concat(pieces).groupby(level=0).mean()) if pieces else found
+    scored = found.join(pd.concat(pieces).groupby(level=0).mean()) if pieces else found
+    return scored, spreads
 
 
 def _draw(

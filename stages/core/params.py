@@ -9,6 +9,7 @@ from stages.core.errors import ParamsError, did_you_mean
 from stages.core.settings import Fraction, Group, Name, explain, read_yaml
 
 PARAMS_FILE = Path("params.yaml")
+Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 class FilterParams(Group):
@@ -117,6 +118,19 @@ class AttributesParams(Group):
     tables: list[str]
 
 
+class ExportParams(Group):
+    """What a model that answers says beside its calls."""
+
+    reference: dict[Name, Annotated[list[Percent], Field(min_length=2, max_length=2)]]
+
+    @model_validator(mode="after")
+    def _ends_are_in_order(self) -> Self:
+        for name, (low, high) in self.reference.items():
+            if low > high:
+                raise ValueError(f"reference.{name}: {low:g} is above {high:g}; exchange them")
+        return self
+
+
 class EvaluateParams(Group):
     """How scores get their intervals, and which calls are accepted."""
 
@@ -160,6 +174,7 @@ class Params(Group):
     explain: ExplainParams
     novelty: NoveltyParams
     attributes: AttributesParams
+    export: ExportParams
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:

@@ -10,6 +10,7 @@ import re
 import shutil
 import struct
 import tarfile
+import tempfile
 import unicodedata
 import zipfile
 import zlib
@@ -132,10 +133,28 @@ def open_members(folder: Path) -> Iterator[list[Member]]:
         members: list[Member] = []
         for path in sorted(folder.iterdir(), key=lambda path: path.name):
             if path.is_file() and path.name != contents.FILE:
-                size = path.stat().st_size
-                file = Member(tidy(path.name), size, path, 0, size, "stored")
-                members += _open(file, str(path), scratch)
+                members += _open_file(path, path.name, scratch)
         yield sorted(members, key=lambda member: member.path)
+
+
+@contextmanager
+def file_opener() -> Iterator[Callable[[Path, str], list[Member]]]:
+    """Give a function that lists the members of one file of anybody's, as `open_members` does.
+
+    Yields
+    ------
+    callable
+        Takes a file and the name under which it is to be known. What it unpacks lies in the folder
+        that ``TMPDIR`` names, for as long as the block lasts.
+    """
+    with tempfile.TemporaryDirectory(prefix="smearflow-") as place:
+        scratch = _Scratch(Path(place))
+        yield lambda path, name: _open_file(path, name, scratch)
+
+
+def _open_file(path: Path, name: str, scratch: "_Scratch") -> list[Member]:
+    size = path.stat().st_size
+    return _open(Member(tidy(name), size, path, 0, size, "stored"), str(path), scratch)
 
 
 def read_member(member: Member) -> bytes:

@@ -201,6 +201,32 @@ def score(
     return blocks
 
 
+def fit_for_strangers(
+    scored: pd.DataFrame, valid: pd.DataFrame, classes: Sequence[str], wished_error: float
+) -> dict[str, Any]:
+    """Learn the doubt that pictures of a place outside of the experiment are met with.
+
+    Parameters
+    ----------
+    scored, valid : pandas.DataFrame, shape (n_images, n_columns)
+        As `score` takes them.
+    classes : sequence of str
+    wished_error : float
+
+    Returns
+    -------
+    dict
+        The attributes of a `Doubt`, ``learnt_from`` and ``hospitals``: of unseen hospitals, which
+        are what a stranger is; else of validation images, which promise too much.
+    """
+    unseen = scored[scored["part"] == "unseen"]
+    images, source = (valid, "valid") if unseen.empty else (unseen, "unseen")
+    doubt = fit(images, classes, wished_error)
+    hospitals = sorted(map(str, images["hospital"].unique()))
+    source = source if len(images) else "nothing"
+    return vars(doubt) | {"learnt_from": source, "hospitals": hospitals}
+
+
 def list_reliability(scored: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """List mean confidence beside accuracy, ten bins of each hospital's images.
 

@@ -1,5 +1,6 @@
 """Whether images of types that a model does not know are told from those that it knows."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from stages.labels.taxonomy import COARSE
 N_DRAWS = 1000
 MIN_IMAGES = 10  # of unknown types, before a hospital counts in the mean
 VALID, KNOWN, UNKNOWN, BLANK = "valid", "known", "unknown", "blank"
+NO_ENERGY = "no network of the model answers by logits"
 NO_VALID = "no validation image to take the threshold from"
 
 
@@ -96,6 +98,46 @@ def report(images: pd.DataFrame, score: str, share: float, seed: int) -> dict[st
         for where, is_home in (("in_domain", True), ("unseen", False))
     }
     return content | {"by_hospital": blocks}
+
+
+def describe_stranger(
+    images: pd.DataFrame, spread: Mapping[str, tuple[float, float]], share: float
+) -> dict[str, Any]:
+    """Tell from which energy on a picture of a place outside of the experiment is strange.
+
+    Parameters
+    ----------
+    images : pandas.DataFrame, shape (n_images, n_columns)
+        As `report` takes them, with ``energy`` where a network has one.
+    spread : mapping of str to tuple of float
+        By network: mean and standard deviation of the validation images' energy.
+    share : float
+        Of the known images that shall count as known, 0..1.
+
+    Returns
+    -------
+    dict
+        ``spread``, ``threshold``, ``learnt_from`` ("unseen", "valid" or "nothing"), ``n_images``,
+        and where there is no threshold ``reason``.
+
+    Notes
+    -----
+    The known images of unseen hospitals tell how strange a stranger's known cells look; without
+    such a hospital the validation images do, and flag too many.
+    """
+    kinds = {
+        "unseen": (images["kind"] == KNOWN) & (images["part"] == "unseen"),
+        "valid": images["kind"] == VALID,
+    }
+    block: dict[str, Any] = {"spread": spread, "threshold": None, "n_images": 0}
+    if not spread:
+        return block | {"learnt_from": "nothing", "reason": NO_ENERGY}
+    for source, chosen in kinds.items():
+        if chosen.any():
+            threshold = float(images.loc[chosen, "energy"].quantile(share))
+            found = {"threshold": threshold, "learnt_from": source, "n_images": int(chosen.sum())}
+            return block | found
+    return block | {"learnt_from": "nothing", "reason": NO_VALID}
 
 
 def _average(areas: list[dict[str, Any]]) -> dict[str, Any]:

@@ -235,3 +235,23 @@ def test_probabilities_of_zero_are_no_certainty():
     assert np.isfinite(found.temperature)
     sure = doubt.measure(rows, CLASSES, found.temperature)["confidence"]
     assert sure.iloc[0] == pytest.approx(29 / 30, abs=0.03)
+
+
+def test_strangers_are_doubted_as_unseen_hospitals_taught():
+    """By unseen images alone where there are any; else by validation images; else not at all."""
+    unseen = draw_world(300, 3.0, seed=1).assign(hospital="away", part="unseen")
+    home = draw_world(300, 1.0, seed=2)
+    valid = draw_world(300, 0.5, seed=3).assign(part="valid")
+    found = doubt.fit_for_strangers(pd.concat([home, unseen]), valid, CLASSES, 0.3)
+    assert (found["learnt_from"], found["hospitals"], found["n_images"]) == (
+        "unseen",
+        ["away"],
+        300,
+    )
+    assert found["temperature"] == doubt.fit(unseen, CLASSES, 0.3).temperature
+    found = doubt.fit_for_strangers(home, valid, CLASSES, 0.3)
+    assert (found["learnt_from"], found["hospitals"]) == ("valid", ["home"])
+    assert found["temperature"] == doubt.fit(valid, CLASSES, 0.3).temperature
+    found = doubt.fit_for_strangers(home, valid.iloc[:0], CLASSES, 0.3)
+    assert (found["learnt_from"], found["hospitals"], found["threshold"]) == ("nothing", [], None)
+    assert found["temperature"] == 1

@@ -73,3 +73,21 @@ def test_hospitals_with_few_images_of_unknown_types_are_not_in_the_mean():
     content = unknown_types.report(few, "score", 0.9, seed=1)
     assert content["by_hospital"]["home"]["auc"]["n_positive"] == 9
     assert content["mean_auc"]["in_domain"] == {"value": None, "n_hospitals": 0}
+
+
+def test_what_is_strange_at_a_new_place_is_told_by_unseen_hospitals():
+    """Their known images alone; without them validation images; without a network nothing."""
+    images = make_images(shift=5).rename(columns={"score": "energy"})
+    found = unknown_types.describe_stranger(images, {"network": (1.0, 2.0)}, 0.9)
+    assert found["threshold"] == pytest.approx(5.9)
+    assert (found["learnt_from"], found["n_images"]) == ("unseen", 20)
+    assert found["spread"] == {"network": (1.0, 2.0)}
+    at_home = images[images["part"] != "unseen"]
+    found = unknown_types.describe_stranger(at_home, {"network": (1.0, 2.0)}, 0.9)
+    assert found["threshold"] == pytest.approx(0.9)
+    assert found["learnt_from"] == "valid"
+    tested = at_home[at_home["kind"] != "valid"]
+    for spread, rows in (({}, images), ({"network": (1.0, 2.0)}, tested)):
+        found = unknown_types.describe_stranger(rows, spread, 0.9)
+        assert (found["threshold"], found["learnt_from"]) == (None, "nothing")
+        assert found["reason"]
