@@ -30,9 +30,29 @@ ALLOWED = {
     "training": {"core", "inputs", "models"},
     "evaluation": {"core", "labels"},
     "explanation": {"core", "evaluation", "models"},
-    "pages": {"core"},
+    "answering": {
+        "core",
+        "datasets",
+        "evaluation",
+        "explanation",
+        "images",
+        "inputs",
+        "models",
+        "pages",
+    },
+    "pages": {"core", "evaluation", "labels"},
     "shortcuts": {"core", "images", "inputs", "evaluation"},
-    "tools": {"core", "datasets", "evaluation", "images", "labels", "models", "simulation"},
+    "tools": {
+        "answering",
+        "core",
+        "datasets",
+        "evaluation",
+        "images",
+        "labels",
+        "models",
+        "pages",
+        "simulation",
+    },
 }
 HEAVY = ("tensorflow", "keras", "great_expectations", "matplotlib")
 MAY_BE_HEAVY = {"features", "validate", "train", "evaluate", "bias", "explain", "novelty"}

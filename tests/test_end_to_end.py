@@ -8,10 +8,12 @@ import copy
 import json
 import re
 import shlex
+import shutil
 import time
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -24,11 +26,11 @@ from tests.projects import Project, stages_run
 TRAINING = ["demo_north", "demo_east"]
 DEMO = [*TRAINING, "demo_west"]
 ASKING = [f"{stage}@{name}" for stage in ("predict", "adapt") for name in DEMO]
-LOOKING = ["bias", "explain", "novelty", "attributes", "gallery"]
-LEARNING = ["train", *ASKING, "evaluate", *LOOKING, "summarise"]
+LOOKING = ["bias", "explain", "novelty", "attributes", "gallery", "export"]
+LEARNING = ["train", *ASKING, "evaluate", *LOOKING, "summarise", "report"]
 DIVIDING = ["split", "probe", "validate", "gather"]
 # What an unseen hospital makes run, besides its own stages: tables, and no training.
-FOR_ALL = ["harmonise", *DIVIDING, "evaluate", *LOOKING, "summarise"]
+FOR_ALL = ["harmonise", *DIVIDING, "evaluate", *LOOKING, "summarise", "report"]
 EMBEDDING = [f"features@{name}" for name in TRAINING]
 MODELS = {
     "pixels": {"kind": "classifier", "vectors": "grey", "size": 32, "classifier": "knn"},
@@ -205,12 +207,27 @@ def correct_citation(project):
     project.edit_yaml("data/hospitals.yaml", demo_north__citation="Drawn again, and corrected.")
 
 
+def review(hospital):
+    """Let a person call the first monocyte of a hospital a basophil."""
+
+    def edit(project):
+        import pandas as pd
+
+        labels = pd.read_parquet(project.folder / "data/labels.parquet")
+        own = labels[(labels["hospital"] == hospital) & (labels["cell_type"] == "monocyte")]
+        append("data/reviews.csv", f"{own['image_id'].iloc[0]},basophil,,Berg,\n")(project)
+
+    return edit
+
+
 TABLE = {
     "remove one": (set_params(hospitals=TRAINING, partial=TRAINING), FOR_ALL),
     "edit a metric": (
         append("stages/evaluation/metrics.py"), ["harmonise", "probe", "evaluate", "attributes"],
     ),
-    "edit bootstrap": (set_params(evaluate__bootstrap=150), ["evaluate", "summarise"]),
+    "edit bootstrap": (
+        set_params(evaluate__bootstrap=150), ["evaluate", "summarise", "report"],
+    ),
     "edit the chosen recipe": (
         set_params(models__both__members=["trees", "few_pixels"]), ["recipe", *LEARNING],
     ),
@@ -222,9 +239,19 @@ TABLE = {
         append("stages/models/backbones.py"),
         ["recipe", *EMBEDDING, "train", *ASKING, *LOOKING],
     ),
-    "correct a citation": (correct_citation, ["download@demo_north"]),
+    "correct a citation": (correct_citation, ["download@demo_north", "export", "report"]),
+    "review a picture of an unseen hospital": (
+        review("demo_west"),
+        [
+            "harmonise", *DIVIDING, "predict@demo_west", "adapt@demo_west", "evaluate", "bias",
+            "explain", "novelty", "gallery", "export", "summarise", "report",
+        ],
+    ),
+    "review a picture to learn from": (
+        review("demo_north"), ["harmonise", *DIVIDING, "suspects", *LEARNING],
+    ),
     "change features": (
-        set_params(features__size=40), ["recipe", *EMBEDDING, "gather", "suspects"],
+        set_params(features__size=40), ["recipe", *EMBEDDING, "gather", "suspects", "report"],
     ),
     "change inputs": (
         set_params(inputs__half_side=1.2),
@@ -232,7 +259,7 @@ TABLE = {
     ),
     "ask for labels that no network learns from": (
         set_params(on_site__labels=[3]),
-        [*(f"adapt@{name}" for name in DEMO), "evaluate", "summarise"],
+        [*(f"adapt@{name}" for name in DEMO), "evaluate", "summarise", "report"],
     ),
     "change the split's seed": (
         set_params(seed=43),
@@ -253,8 +280,9 @@ def test_an_edit_reruns_what_it_changes_and_nothing_else(edited, row):
 
 def test_the_readme_compares_experiments_word_for_word(warm):
     """Another recipe reruns train to summarise; the diffs name the change and the effect."""
-    compare, series = commands(warm, "Compare experiments")
-    head, trees, params_diff, metrics_diff, told = (run(warm, words) for words in compare)
+    [[*compare, queue, start]] = commands(warm, "Compare experiments")
+    head, trees, params_diff, metrics_diff, told, page = (run(warm, words) for words in compare)
+    assert "metrics/report/against.html" in page.stdout + page.stderr
     assert stages_run(head) == ["recipe", *LEARNING]
     assert stages_run(trees) == ["recipe", *LEARNING]
     assert re.search(r"model +lite0_head +measures_trees", params_diff.stdout)
@@ -274,7 +302,7 @@ def test_the_readme_compares_experiments_word_for_word(warm):
     warm.dvc("checkout")
     assert stages_run(warm.dvc("repro")) == []
 
-    for words in series:
+    for words in (queue, start):
         run(warm, words)
     wait_for_queue(warm)
     numbers = {
@@ -314,6 +342,26 @@ def run(project, words):
     return project.run(*words)
 
 
+def test_the_readme_asks_about_pictures_word_for_word(warm):
+    """Files and a zip of a hospital's pictures are called as the stage predict called them."""
+    place = warm.folder / "smears"
+    place.mkdir()
+    images = pd.read_parquet(warm.folder / "data/images/demo_west.parquet").head(4)
+    contents = list(images["bytes"])
+    for number in (1, 2):
+        (place / f"{number}.png").write_bytes(contents[number])
+    with zipfile.ZipFile(warm.folder / "more.zip", "w") as archive:
+        archive.writestr("3.png", contents[3])
+    [[words]] = commands(warm, "Ask about pictures")
+    done = warm.stage("predict", *words[2:], check=True)
+    assert "wrote answers.html" in done.stdout
+    page = warm.read("answers.html")
+    assert all(name in page for name in ("smears/1.png", "smears/2.png", "more.zip/3.png"))
+    shutil.rmtree(place)
+    for name in ("answers.html", "more.zip"):
+        (warm.folder / name).unlink()
+
+
 def test_the_readme_compares_label_schemes_word_for_word(project):
     """Merging classes changes images and the stored accuracy; the same map twice changes none."""
     found = documents.commands(documents.find_section("Labels", project.folder))
@@ -331,8 +379,9 @@ def test_the_readme_compares_label_schemes_word_for_word(project):
 
 def test_the_readme_adds_a_hospital_word_for_word(warm):
     """A folder of class folders, one block, one label map: no code, and no training."""
-    found = dict(documents.blocks(documents.find_section("Add your hospital", warm.folder)))
-    folders = [line.split()[0] for line in found["text"].splitlines() if line.strip()]
+    section = documents.find_section("Add your hospital", warm.folder)
+    found = dict(documents.blocks(section))
+    folders = sorted(set(re.findall(r"`(\.\./lisbon/\w+)`", section)))
     publish(warm, [warm.folder / folder for folder in folders], seed=77)
     path = warm.folder / "data/hospitals.yaml"
     path.write_text(path.read_text(encoding="utf-8") + "\n" + found["yaml"], encoding="utf-8")

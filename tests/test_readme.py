@@ -30,6 +30,7 @@ MEASURED = sorted(
 )
 # Run word for word by tests/test_end_to_end.py, which reads them from these sections.
 RUN_END_TO_END = (
+    "Ask about pictures",
     "Compare experiments", "Labels", "Add your hospital",
 )  # fmt: skip
 # The reader's own hospitals of the examples.
