@@ -278,6 +278,7 @@ def name_classes(
     ]
     for name, own in mapped.groupby("hospital", sort=False):
         blocks.append(Folded(f"Label map of {name}", [_list_map(str(name), own)]))
+    blocks += _say_reviews(labels["reviews"])
     blocks += _say_experts(by_hospital)
     blocks += _say_suspects(suspects, sheet)
     return Told(lead, blocks)
@@ -478,6 +479,30 @@ def _say_experts(by_hospital: Mapping[str, Content]) -> list[Block]:
         for name, own in by_hospital.items()
         if own["experts"]
     ]
+
+
+def _say_reviews(reviews: Content) -> list[Block]:
+    if not reviews["n"]:
+        return []
+    blocks: list[Block] = [
+        Sentence(
+            f"People reviewed pictures (data/reviews.csv): another type for "
+            f"{reviews['n_type_changed']:,}, the same for {reviews['n_confirmed']:,}, no usable "
+            f"cell in {reviews['n_dropped']:,}; {count(reviews['n_not_applied'], 'reviews')} not "
+            "applied."
+        )
+    ]
+    changes = [
+        [plain(before), plain(after), f"{n:,}"]
+        for before, others in reviews["changes"].items()
+        for after, n in others.items()
+    ]
+    if changes:
+        blocks.append(Table("By reviews", ["published", "now", "pictures"], changes, "llr"))
+    if reviews["not_applied"]:
+        rows = [[one["image_id"], one["reason"]] for one in reviews["not_applied"]]
+        blocks.append(Table("Reviews that are not applied", ["picture", "why"], rows, "ll"))
+    return blocks
 
 
 def _say_suspects(suspects: Content | None, sheet: str | None) -> list[Block | Folded]:

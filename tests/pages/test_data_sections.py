@@ -104,6 +104,29 @@ def test_label_maps_count_every_picture_and_name_why_some_have_no_class():
     assert "1 of 3 hospitals (demo_west) lacks a class" in told.lead
 
 
+def test_reviews_are_told_with_those_that_are_not_applied():
+    """And nothing where nobody reviewed anything."""
+    labels = read("harmonise")
+    mapped = pd.DataFrame(
+        columns=["hospital", "published_label", "cell_type", "label", "drop_reason"]
+    )
+    before = data_sections.name_classes(labels, mapped, None, None)
+    assert not {"By reviews", "Reviews that are not applied"} & set(tables(before))
+    labels["reviews"] |= {
+        "n": 4, "n_type_changed": 2, "n_confirmed": 1, "n_not_applied": 1,
+        "changes": {"basophil": {"band_neutrophil": 2}},
+        "not_applied": [{"image_id": "demo_west/x.png", "reason": "no such picture"}],
+    }  # fmt: skip
+    told = data_sections.name_classes(labels, mapped, None, None)
+    assert tables(told)["By reviews"].rows == [["basophil", "band neutrophil", "2"]]
+    assert tables(told)["Reviews that are not applied"].rows == [
+        ["demo_west/x.png", "no such picture"]
+    ]
+    said = [block.text for block in told.blocks if block.kind == "sentence"]
+    assert any("another type for 2, the same for 1" in text for text in said)
+    assert any("1 review not applied" in text for text in said)
+
+
 @pytest.mark.parametrize(
     ("share", "says"),
     [
