@@ -226,7 +226,7 @@ TABLE = {
         append("stages/evaluation/metrics.py"), ["harmonise", "probe", "evaluate", "attributes"],
     ),
     "edit bootstrap": (
-        set_params(evaluate__bootstrap=150), ["evaluate", "summarise", "report"],
+        set_params(evaluate__bootstrap=150), ["evaluate", "export", "summarise", "report"],
     ),
     "edit the chosen recipe": (
         set_params(models__both__members=["trees", "few_pixels"]), ["recipe", *LEARNING],
@@ -251,7 +251,8 @@ TABLE = {
         review("demo_north"), ["harmonise", *DIVIDING, "suspects", *LEARNING],
     ),
     "change features": (
-        set_params(features__size=40), ["recipe", *EMBEDDING, "gather", "suspects", "report"],
+        set_params(features__size=40),
+        ["recipe", *EMBEDDING, "gather", "suspects", "export", "report"],
     ),
     "change inputs": (
         set_params(inputs__half_side=1.2),
@@ -259,7 +260,7 @@ TABLE = {
     ),
     "ask for labels that no network learns from": (
         set_params(on_site__labels=[3]),
-        [*(f"adapt@{name}" for name in DEMO), "evaluate", "summarise", "report"],
+        [*(f"adapt@{name}" for name in DEMO), "evaluate", "export", "summarise", "report"],
     ),
     "change the split's seed": (
         set_params(seed=43),
