@@ -43,9 +43,10 @@ def write_pictures(folder: Path) -> None:
 
 
 def prepare(folder: Path, model: AnsweringModel) -> list[pictures.Ready]:
+    """Make the first pictures ready, in this process."""
     rule = Rule(model.card.inputs, model.about.filter, model.recipes)
     with pictures.find([str(folder)]) as asked:
-        return [pictures.make_ready(one, rule) for one in asked]
+        return [pictures.make_ready(one, rule) for one in asked[:N_WARM]]
 
 
 def rate_answers(folder: Path) -> float:
@@ -63,7 +64,7 @@ def rate_answers(folder: Path) -> float:
 def rate_bare(folder: Path, with_trees: bool) -> float:
     """Return pictures a second of what is prepared before."""
     model = AnsweringModel(answers.MODEL)
-    ready = prepare(folder, model)[:N_WARM]
+    ready = prepare(folder, model)
     times = []
     for _ in range(2):  # the first one builds the networks' graphs
         start = time.perf_counter()
