@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import io
 import os
 import warnings
 import zipfile
@@ -14,17 +13,9 @@ from stages.answering import pictures
 from stages.answering.pictures import Rule, find, make_ready
 from stages.images import cell_masks
 from stages.inputs import preparation
-from tests.made.answering import FILTER, INPUTS, draw_cell, encode, lenet, write_cells
+from tests.made.answering import FILTER, INPUTS, draw_cell, encode, lenet, pack, write_cells
 
 RULE = Rule(INPUTS, FILTER, {"model": lenet().recipe})
-
-
-def pack(files):
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return packed.getvalue()
 
 
 def names(arguments):

@@ -2,7 +2,6 @@
 
 import io
 import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,18 +10,10 @@ from hypothesis import strategies as st
 
 from stages.answering import uploads
 from stages.answering.pictures import Rule, make_ready
-from tests.made.answering import FILTER, INPUTS, draw_cell, encode, lenet
+from tests.made.answering import FILTER, INPUTS, draw_cell, encode, lenet, pack
 
 CELL = encode(draw_cell("monocyte"))
 RULE = Rule(INPUTS, FILTER, {"model": lenet().recipe})
-
-
-def pack(files):
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return packed.getvalue()
 
 
 @given(st.lists(st.text(max_size=30), max_size=4))

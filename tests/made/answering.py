@@ -1,5 +1,7 @@
 """A model that answers, made by hand, and pictures of cells that it knows."""
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,15 @@ def draw_cell(cell_type: str, number: int = 0, radius: int = 27, side: int = 120
 def encode(rgb: Any) -> bytes:
     content: bytes = cv2.imencode(".png", rgb[..., ::-1])[1].tobytes()
     return content
+
+
+def pack(files: dict[str, bytes]) -> bytes:
+    """Return a zip of these files, written in memory."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
 
 
 def write_cells(folder: Path, cell_type: str, n: int, start: int = 0) -> list[Path]:
