@@ -266,45 +266,34 @@ def doubt(found: Content, reliability: pd.DataFrame, risk: pd.DataFrame) -> Told
             "llrrrl",
         ),
     ]  # fmt: skip
+    blocks += [_draw_reliability(reliability), _draw_risk(risk)]
+    return Told(lead, blocks)
+
+
+def _draw_reliability(reliability: pd.DataFrame) -> Charts:
     x, y = Axis("confidence", 0, 1), Axis("share right", 0, 1)
-    blocks.append(
-        Charts(
-            "Share right by confidence; dots of the diagonal: as it should be",
-            [
-                (
-                    str(name),
-                    draw_curves(
-                        [
-                            Curve("", list(zip(own["confidence"], own["accuracy"], strict=True)),
-                                  "a", has_marks=True),
-                            Curve("", []),  # so that the diagonal is dotted
-                            Curve("", [(0, 0), (1, 1)], "c"),
-                        ],
-                        x, y, f"Share of right calls by confidence at {name}",
-                    ),
-                )
-                for name, own in reliability.groupby("hospital", sort=False)
-            ],
-        )
-    )  # fmt: skip
+    charts = []
+    for name, own in reliability.groupby("hospital", sort=False):
+        bins = list(zip(own["confidence"], own["accuracy"], strict=True))
+        curves = [
+            Curve("", bins, "a", has_marks=True),
+            Curve("", []),  # so that the diagonal is dotted
+            Curve("", [(0, 0), (1, 1)], "c"),
+        ]
+        alt = f"Share of right calls by confidence at {name}"
+        charts.append((str(name), draw_curves(curves, x, y, alt)))
+    return Charts("Share right by confidence; dots of the diagonal: as it should be", charts)
+
+
+def _draw_risk(risk: pd.DataFrame) -> Charts:
     top = round_up(max(float(risk["error"].max()), 0.05))
     x, y = Axis("share answered, the surest first", 0, 1), Axis("share wrong", 0, top)
-    blocks.append(
-        Charts(
-            "Share wrong where only the surest calls are taken",
-            [
-                (
-                    str(name),
-                    draw_curves(
-                        [Curve("", list(zip(own["coverage"], own["error"], strict=True)))],
-                        x, y, f"Share of wrong calls by share of pictures answered at {name}",
-                    ),
-                )
-                for name, own in risk.groupby("hospital", sort=False)
-            ],
-        )
-    )  # fmt: skip
-    return Told(lead, blocks)
+    charts = []
+    for name, own in risk.groupby("hospital", sort=False):
+        curve = Curve("", list(zip(own["coverage"], own["error"], strict=True)))
+        alt = f"Share of wrong calls by share of pictures answered at {name}"
+        charts.append((str(name), draw_curves([curve], x, y, alt)))
+    return Charts("Share wrong where only the surest calls are taken", charts)
 
 
 def explain(found: Content, sheet: str | None) -> Told:
