@@ -79,7 +79,8 @@ def _answer(asked: argparse.Namespace) -> int:
             return _print_all(model, found, radius)
         path = files[0].with_name(files[0].name + PARTIAL)
         names = [one.name for one in found]
-        signature = writing.sign(about, radius, asked.explain, bool(asked.html), names)
+        told = model.about.model_dump(mode="json")  # a new promise makes other answers too
+        signature = writing.sign(about, told, radius, asked.explain, bool(asked.html), names)
         journal = Journal(path, signature)
         try:
             _fill(journal, model, found, radius, asked)

@@ -245,7 +245,7 @@ def test_only_files_are_said_to_go_on_after_an_interrupt(place, monkeypatch, cap
     assert "goes on" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("change", ["scale", "pictures", "model", "explain", "nothing"])
+@pytest.mark.parametrize("change", ["scale", "pictures", "model", "promise", "explain", "nothing"])
 def test_answers_to_another_question_are_not_taken_over(place, made, monkeypatch, capsys, change):
     """After a stop: only the same model, scale, pictures and page go on."""
     write_cells(place / "smear", "monocyte", 20)
@@ -258,7 +258,8 @@ def test_answers_to_another_question_are_not_taken_over(place, made, monkeypatch
     assert (place / "a.html.partial").exists()
     other = {
         "scale": ["--hospital", "smear"], "explain": ["--explain"], "pictures": [str(more)],
-        "model": ["--model", str(write_export(place / "other", temperature=2.0))], "nothing": [],
+        "promise": ["--model", str(write_export(place / "other", temperature=2.0))],
+        "model": [], "nothing": [],
     }  # fmt: skip
     if change == "model":
         real = model.AnsweringModel.trace.fget
@@ -269,6 +270,25 @@ def test_answers_to_another_question_are_not_taken_over(place, made, monkeypatch
     told = capsys.readouterr().err
     assert ("goes on after" in told) == (change == "nothing")
     assert ("--hospital FOLDER" in told) == (change != "scale")
+
+
+def test_the_scale_of_another_place_is_another_question(place, monkeypatch, capsys):
+    """Both runs have a place's scale, and it differs."""
+    write_cells(place / "smear", "monocyte", 20)
+    (place / "large").mkdir()
+    for number in range(20):
+        cell = draw_cell("monocyte", number, radius=40)
+        (place / f"large/{number}.png").write_bytes(encode(cell))
+    with monkeypatch.context() as patch:
+        patch.setattr(answer, "_write", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            answer.main(["smear", "--csv", "a.csv", "--hospital", "smear"])
+    capsys.readouterr()
+    assert answer.main(["smear", "--csv", "a.csv", "--hospital", "large"]) == 0
+    assert "goes on after" not in capsys.readouterr().err
+    radii = {float(row["cell_radius_px"]) for row in read_csv(place / "a.csv")}
+    assert len(radii) == 1
+    assert radii.pop() > 35
 
 
 def test_a_file_with_a_picture_that_was_not_read_ends_in_one(place):
