@@ -45,10 +45,7 @@ def _read_spec(block: hospitals.Hospital, hospital: str) -> cohorts.SmearSpec:
 def _collect(block: hospitals.Hospital, hospital: str, before: Path, folder: Path) -> list[LeftOut]:
     source = fetching.find_source(block, hospital)
     if source is None:
-        for archive in block.archives:
-            target = folder / archive.name
-            if not fetching.reuse(before / archive.name, archive, target):
-                fetching.fetch_archive(archive, target)
+        fetching.fetch_archives(block, hospital, before, folder)
         return []
     found = walking.walk(source)
     if fetching.is_published(found.files, block.archives):

@@ -182,6 +182,19 @@ def test_munich_codes_that_were_once_mixed_up():
     ]
 
 
+def test_the_munich_leukemia_laboratory_has_41621_pictures_in_18_classes():
+    """The authors' table of counts; no class of ours takes two of theirs, and none is dropped."""
+    counts = expected("mll23")
+    assert (len(counts), sum(counts.values())) == (18, 41_621)
+    assert [counts[name] for name in ("myeloblast", "hairy_cell", "lymphocyte_reactive")] == [
+        8606, 3265, 33,
+    ]  # fmt: skip
+    kept, n_dropped = count_classes("mll23", "mll18")
+    assert (sorted(kept.values()), n_dropped) == (sorted(counts.values()), 0)
+    archives = {file.name for file in hospitals.load("mll23").archives}
+    assert archives == {f"{name}.zip" for name in counts}
+
+
 def test_raabin_has_16633_pictures_in_five_classes():
     """Train, Test-A and Test-B together; without the neutrophils 5 771 are in eleven classes."""
     totals = {

@@ -3,56 +3,28 @@
 import hashlib
 import logging
 import os
-import re
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import httpx
-from tqdm import tqdm
-
 from stages.core import formats, store
 from stages.core.errors import DownloadError
 from stages.core.formats import PICTURE_ENDINGS
+from stages.datasets import transfer
 from stages.datasets.contents import checksum
 from stages.datasets.hospitals import Archive, Hospital
+from stages.datasets.transfer import ARCHIVE_ENDINGS, Fault, is_archive_name
 
 log = logging.getLogger(__name__)
 
-ARCHIVE_ENDINGS = (
-    ".zip", ".rar", ".7z", ".npz",
-    ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz",
-)  # fmt: skip
-
 MIRROR_VARIABLE = "SMEARFLOW_MIRROR"
-ATTEMPTS = 4  # for each address; a cut connection goes on where it stopped
-PAUSE_SECONDS = 1.0  # before the second attempt; doubles
 CHUNK = 1 << 20
-TIMEOUT = httpx.Timeout(60.0, connect=20.0)
-HEADERS = {
-    "User-Agent": "smearflow",
-    "Accept-Encoding": "identity",  # a range counts bytes of the file, not of its compression
-}
-WORTH_ANOTHER_TRY = (408, 425, 429, 500, 502, 503, 504)
-WAY_OUT = (
-    "Get the files by hand, put them into a folder named as the hospital, and give the folder "
-    "above it as SMEARFLOW_MIRROR."
-)
-
-
-class _Fault(Exception):
-    """Why one address gave no file; the next attempt or the next address may."""
-
-    def __init__(self, text: str, may_pass: bool = False) -> None:
-        super().__init__(text)
-        self.may_pass = may_pass
 
 
 def find_source(hospital: Hospital, name: str) -> Path | None:
@@ -110,7 +82,7 @@ def is_published(files: Mapping[str, Path], declared: Sequence[Archive]) -> bool
     """
     if any("/" in name or name.lower().endswith(PICTURE_ENDINGS) for name in files):
         return False
-    if not any(_is_archive(name) or _holds_archive(path) for name, path in files.items()):
+    if not any(is_archive_name(name) or _holds_archive(path) for name, path in files.items()):
         return False
     missing = sorted({archive.name for archive in declared} - set(files))
     if missing and len(missing) < len(declared):
@@ -192,35 +164,68 @@ def mirror_folder() -> Path | None:
     return folder
 
 
-def fetch_archive(archive: Archive, target: Path) -> None:
-    """Fetch one archive from the first of its addresses that gives the declared file.
+def fetch_archives(hospital: Hospital, name: str, before: Path, folder: Path) -> None:
+    """Fetch a hospital's archives, each from the first of its addresses that gives the right file.
+
+    Parameters
+    ----------
+    hospital : Hospital
+    name : str
+        Of its block in data/hospitals.yaml.
+    before : pathlib.Path
+        The folder of an earlier download; what is the declared archive there is taken over.
+    folder : pathlib.Path
+        Gets the archives when all are fetched; of a failed run those that came whole wait for the
+        next one, outside of ``data/raw``.
 
     Raises
     ------
     DownloadError
-        None does; the message names the fault of each.
+        No address of an archive gives it; the message names the fault of each, and how to get it
+        by hand.
     """
+    with ExitStack() as held:
+        fetched = {
+            archive.name: _fetch_archive(archive, hospital, name, held)
+            for archive in hospital.archives
+            if not reuse(before / archive.name, archive, folder / archive.name)
+        }
+        for target, partial in fetched.items():
+            shutil.move(partial, folder / target)
+            transfer.discard(partial)
+            log.info("download: %s, %d bytes", target, (folder / target).stat().st_size)
+
+
+def _fetch_archive(archive: Archive, hospital: Hospital, name: str, held: ExitStack) -> Path:
+    """Return the file that holds an archive, which stays locked for as long as `held` is open."""
+    by_hand = _tell_by_hand(archive, hospital, name)
     if not archive.urls:
-        raise DownloadError(
-            f"{archive.name} has no address in data/hospitals.yaml: its publisher gives it out by "
-            f"hand only. {WAY_OUT}"
-        )
+        raise DownloadError(f"{archive.name} is given out by hand only. {by_hand}")
     faults = []
     for url in archive.urls:
-        with _partial_file(url) as partial:
-            try:
-                _fetch_url(url, partial, archive)
-                verify(partial, archive, url)
-            except (_Fault, DownloadError) as fault:
-                faults.append(f"{url}: {fault}")
-                if len(faults) < len(archive.urls):
-                    log.warning("download: %s; trying the next address", faults[-1])
-                continue
-            _note(partial).unlink(missing_ok=True)
-            shutil.move(partial, target)
-        log.info("download: %s, %d bytes", archive.name, target.stat().st_size)
-        return
-    raise DownloadError(f"{archive.name} cannot be had. {'; '.join(faults)}. {WAY_OUT}")
+        partial = held.enter_context(_partial_file(url))
+        try:
+            _fetch_url(url, partial, archive)
+            verify(partial, archive, url)
+        except (Fault, DownloadError) as fault:
+            faults.append(f"{url}: {fault}")
+            if len(faults) < len(archive.urls):
+                log.warning("download: %s; trying the next address", faults[-1])
+        else:
+            return partial
+    raise DownloadError(f"{archive.name} cannot be had. {'; '.join(faults)}. {by_hand}")
+
+
+def _tell_by_hand(archive: Archive, hospital: Hospital, name: str) -> str:
+    """Say at which page to get an archive, how, into which folder, and what to run then."""
+    mirror = os.environ.get(MIRROR_VARIABLE) or "../mirror"
+    what = "it" if len(hospital.archives) == 1 else f"all {len(hospital.archives)} archives"
+    get = f"See {hospital.page} and get" if hospital.page else "Get"
+    steps = f" {archive.by_hand}" if archive.by_hand else ""
+    return (
+        f"{get} {what} yourself.{steps} Put what you got into the folder {mirror}/{name}, and "
+        f"run '{MIRROR_VARIABLE}={mirror} uv run dvc repro'."
+    )
 
 
 def verify(path: Path, archive: Archive, origin: str) -> None:
@@ -238,8 +243,7 @@ def verify(path: Path, archive: Archive, origin: str) -> None:
     ]
     for what, expected, got in compared:
         if expected != got:
-            path.unlink()
-            _note(path).unlink(missing_ok=True)
+            transfer.discard(path)
             raise DownloadError(
                 f"{archive.name} from {origin} is not the published file: {what} is {got}, "
                 f"expected {expected}. Nothing was kept. Get it again; if the publisher has "
@@ -261,28 +265,16 @@ def _require_outside(source: Path, what: str) -> None:
 
 def _fetch_url(url: str, partial: Path, archive: Archive) -> None:
     scheme = url.partition(":")[0].lower()
-    if scheme == "file":
-        source = store.resolve(url2pathname(urlsplit(url).path))
-        if not source.is_file():
-            raise _Fault(f"there is no file {source}")
-        _require_outside(source, "a file:// address")
-        _copy(source, partial)
+    if scheme in ("http", "https"):
+        transfer.fetch(url, partial, archive.name)
         return
-    if scheme not in ("http", "https"):
-        raise _Fault("addresses begin with https://, http:// or file://")
-    for attempt in range(ATTEMPTS):
-        try:
-            _stream(url, partial, archive)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            may_pass = isinstance(error, httpx.TransportError)
-            fault = _Fault(f"{type(error).__name__}: {error}", may_pass)
-        except _Fault as caught:
-            fault = caught
-        else:
-            return
-        if not fault.may_pass or attempt + 1 == ATTEMPTS:
-            raise fault
-        time.sleep(PAUSE_SECONDS * 2**attempt)
+    if scheme != "file":
+        raise Fault("addresses begin with https://, http:// or file://")
+    source = store.resolve(url2pathname(urlsplit(url).path))
+    if not source.is_file():
+        raise Fault(f"there is no file {source}")
+    _require_outside(source, "a file:// address")
+    _copy(source, partial)
 
 
 @contextmanager
@@ -305,8 +297,7 @@ def _partial_file(url: str) -> Iterator[Path]:
     try:
         yield own
     finally:
-        own.unlink(missing_ok=True)
-        _note(own).unlink(missing_ok=True)
+        transfer.discard(own)
 
 
 def _is_free(lock: IO[str]) -> bool:
@@ -322,76 +313,9 @@ def _is_free(lock: IO[str]) -> bool:
     return True
 
 
-def _note(partial: Path) -> Path:
-    """Return the file that keeps the server's mark (ETag) of a half-fetched file's version."""
-    return partial.with_name(partial.name + ".version")
-
-
-def _stream(url: str, partial: Path, archive: Archive) -> None:
-    """Fetch what is missing of `partial`; start again where the server cannot go on."""
-    have = partial.stat().st_size if partial.is_file() else 0
-    version = _note(partial).read_text(encoding="utf-8") if _note(partial).is_file() else ""
-    # Without a mark of the version, two halves could be of different files.
-    headers = HEADERS | (
-        {"Range": f"bytes={have}-", "If-Range": version} if have and version else {}
-    )
-    with httpx.stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=True) as reply:
-        if reply.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            if reply.headers.get("Content-Range") == f"bytes */{have}":
-                return  # it was complete
-            partial.unlink(missing_ok=True)
-            raise _Fault("the server has another file now", may_pass=True)
-        goes_on = reply.status_code == httpx.codes.PARTIAL_CONTENT
-        if goes_on and not reply.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            partial.unlink(missing_ok=True)
-            raise _Fault("the server went on at another place", may_pass=True)
-        if not goes_on:
-            _require_file(reply, archive)
-            partial.unlink(missing_ok=True)  # before its note, or a kill here would mix versions
-        mark = reply.headers.get("ETag", "")
-        if mark.startswith("W/"):  # a weak mark does not promise the same bytes
-            mark = ""
-        mark = mark or reply.headers.get("Last-Modified", "")
-        _note(partial).write_text(mark, encoding="utf-8")
-        _save(reply, partial, have if goes_on else 0, archive.name)
-
-
-def _require_file(reply: httpx.Response, archive: Archive) -> None:
-    code = reply.status_code
-    if code != httpx.codes.OK:
-        raise _Fault(f"HTTP {code} {reply.reason_phrase}", may_pass=code in WORTH_ANOTHER_TRY)
-    if reply.headers.get("Content-Encoding", "identity") != "identity":
-        raise _Fault("the server compresses the file on its way, so that its bytes are not known")
-    if "text/html" in reply.headers.get("Content-Type", "") and _is_archive(archive.name):
-        raise _Fault("the server answered with a web page, not with the file")
-
-
-def _save(reply: httpx.Response, partial: Path, have: int, name: str) -> None:
-    length = re.fullmatch(r"\d+", reply.headers.get("Content-Length", ""))
-    total = have + int(length[0]) if length else None
-    with (
-        partial.open("ab" if have else "wb") as sink,
-        tqdm(
-            desc=name,
-            total=total,
-            initial=have,
-            unit="B",
-            unit_scale=True,
-            disable=not sys.stderr.isatty(),
-        ) as bar,
-    ):
-        for chunk in reply.iter_raw():  # as it comes: a chunk that waits is lost by a cut
-            sink.write(chunk)
-            bar.update(len(chunk))
-
-
 def _copy(source: Path, target: Path) -> None:
     with source.open("rb") as stream, target.open("wb") as sink:
         shutil.copyfileobj(stream, sink, CHUNK)
-
-
-def _is_archive(name: str) -> bool:
-    return name.lower().endswith(ARCHIVE_ENDINGS)
 
 
 def _holds_archive(path: Path) -> bool:

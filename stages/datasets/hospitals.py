@@ -22,10 +22,14 @@ SIZE = r"^\d+(-\d+)?x\d+(-\d+)?$"  # width x height in px, each a number or a ra
 
 
 class Archive(Group):
-    """One file that a hospital publishes."""
+    """One file that a hospital publishes.
+
+    ``by_hand`` tells a person how to get it where no address gives it, beside the block's page.
+    """
 
     name: Annotated[str, Field(pattern=r"^[^/\\]+$")]
     urls: list[str] = []
+    by_hand: str | None = None
     bytes: int | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None

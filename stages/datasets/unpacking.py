@@ -80,12 +80,17 @@ def unpack_rar(path: Path, shown: str, sink: IO[bytes]) -> list[Piece]:
         if error.code in (unrar.FLAGS_MISSING_PASSWORD, unrar.FLAGS_BAD_PASSWORD):
             raise ArchiveError(ENCRYPTED.format(shown=shown)) from None
         raise ValueError(RAR_FAULTS.get(error.code, f"UnRAR says {error.code}")) from None
+    if not has_end_of_rar(path):
+        raise ValueError("it has no end mark: it was cut, or written before RAR 3")
+    return pieces
+
+
+def has_end_of_rar(path: Path) -> bool:
+    """Tell whether a RAR archive has its end mark, which a cut one lacks."""
     with path.open("rb") as stream:
         stream.seek(-min(TAIL, path.stat().st_size), os.SEEK_END)
         tail = stream.read()
-    if not any(mark in tail for mark in RAR_MARKS):
-        raise ValueError("it has no end mark: it was cut, or written before RAR 3")
-    return pieces
+    return any(mark in tail for mark in RAR_MARKS)
 
 
 def unpack_7z(path: Path, shown: str, sink: IO[bytes]) -> list[Piece]:

@@ -3,94 +3,31 @@
 import errno
 import fcntl
 import hashlib
-import re
-import threading
+import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from stages.core import store
 from stages.core.errors import DownloadError
-from stages.datasets import fetching
+from stages.datasets import fetching, transfer
 from stages.datasets.hospitals import Archive, Hospital
+from tests.datasets.test_archives import zipped
+from tests.made import publishers
+from tests.made.publishers import Server
 
-CONTENT = bytes(range(256)) * 4000  # 1 MB
+CONTENT = zipped({"A/1.jpg": bytes(range(256)) * 4000}, zipfile.ZIP_STORED)  # 1 MB
+OTHER = zipped({"A/1.jpg": bytes(range(255)) * 4000}, zipfile.ZIP_STORED)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-
-
-class Server:
-    """A web server on this computer, and what it was asked for."""
-
-    def __init__(self) -> None:
-        self.content = CONTENT
-        self.etag = '"1"'
-        self.cuts: list[int] = []  # bytes after which the next replies break off
-        self.codes: list[int] = []  # replies of these codes come first
-        self.ranges: list[str | None] = []  # the Range header of each request
-        self.headers: dict[str, str] = {}
-        self.knows_ranges = True
-        self.shift = 0  # a broken server that goes on at another place
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                server.answer(self)
-
-            def log_message(self, *arguments: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/h.zip"
-
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """Answer one request as told."""
-        asked = request.headers.get("Range")
-        self.ranges.append(asked)
-        if self.codes:
-            request.send_response(self.codes.pop(0))
-            request.send_header("Content-Length", "0")
-            request.end_headers()
-            return
-        start = 0
-        is_same = request.headers.get("If-Range") == self.etag
-        if asked and self.knows_ranges and is_same:
-            start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) + self.shift
-            if start >= len(self.content):
-                request.send_response(416)
-                request.send_header("Content-Range", f"bytes */{len(self.content)}")
-                request.send_header("Content-Length", "0")
-                request.end_headers()
-                return
-        body = self.content[start:]
-        request.send_response(206 if start else 200)
-        if start:
-            last = len(self.content) - 1
-            request.send_header("Content-Range", f"bytes {start}-{last}/{len(self.content)}")
-        request.send_header("Content-Length", str(len(body)))
-        request.send_header("ETag", self.etag)
-        for name, value in self.headers.items():
-            request.send_header(name, value)
-        request.end_headers()
-        request.wfile.write(body[: self.cuts.pop(0)] if self.cuts else body)
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """Run a server; wait for nothing between attempts."""
-    monkeypatch.setattr(fetching, "PAUSE_SECONDS", 0.0)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = Server()
-    thread = threading.Thread(target=server.http.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
-    thread.join()
+    publishers.hurry(monkeypatch)
+    with publishers.serve_file(CONTENT) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +50,11 @@ def hospital(**source: object) -> Hospital:
     return Hospital(title="T", licence="L", citation="C", **source)
 
 
+def fetch(one: Archive, project: Path) -> None:
+    """Fetch one archive into the project's folder."""
+    fetching.fetch_archives(hospital(archives=[one]), "h", project / "before", project)
+
+
 def partial_files(project: Path) -> set[str]:
     """Name what waits for another attempt, locks aside."""
     names = {path.name for path in (project / ".dvc/tmp/smearflow").iterdir()}
@@ -123,7 +65,7 @@ def test_a_file_arrives_byte_for_byte(server: Server, project: Path) -> None:
     """Size and both checksums fit; nothing else stays."""
     md5 = hashlib.md5(CONTENT).hexdigest()
     whole = archive(server.url, bytes=len(CONTENT), sha256=SHA256, md5=md5)
-    fetching.fetch_archive(whole, project / "h.zip")
+    fetch(whole, project)
     assert (project / "h.zip").read_bytes() == CONTENT
     assert partial_files(project) == set()
 
@@ -131,7 +73,7 @@ def test_a_file_arrives_byte_for_byte(server: Server, project: Path) -> None:
 def test_a_cut_connection_goes_on_where_it_stopped(server: Server, project: Path) -> None:
     """Two cuts cost two more requests, not two more files."""
     server.cuts = [300_000, 200_000]
-    fetching.fetch_archive(archive(server.url, sha256=SHA256), project / "h.zip")
+    fetch(archive(server.url, sha256=SHA256), project)
     assert (project / "h.zip").read_bytes() == CONTENT
     assert server.ranges[0] is None
     starts = [int(asked[len("bytes=") : -1]) for asked in server.ranges[1:]]
@@ -141,24 +83,24 @@ def test_a_cut_connection_goes_on_where_it_stopped(server: Server, project: Path
 
 def test_a_killed_run_goes_on_in_the_next(server: Server, project: Path) -> None:
     """What was fetched survives the end of the attempts, outside of data/raw."""
-    server.cuts = [100_000, 100_000, 100_000, 100_000]
+    server.cuts = [100_000, 0, 0, 0, 0]
     with pytest.raises(DownloadError, match=r"h.zip cannot be had. .*RemoteProtocolError.*MIRROR"):
-        fetching.fetch_archive(archive(server.url), project / "h.zip")
+        fetch(archive(server.url), project)
     assert not (project / "h.zip").exists()
     assert len(partial_files(project)) == 2
-    fetching.fetch_archive(archive(server.url, sha256=SHA256), project / "h.zip")
+    fetch(archive(server.url, sha256=SHA256), project)
     assert (project / "h.zip").read_bytes() == CONTENT
     assert server.ranges[-1] is not None
 
 
 def test_a_new_version_is_never_mixed_with_the_old(server: Server, project: Path) -> None:
     """Where the publisher changed the file in between, it is fetched from the start."""
-    server.cuts = [100_000] * 4
+    server.cuts = [100_000, 0, 0, 0, 0]
     with pytest.raises(DownloadError, match=r"cannot be had"):
-        fetching.fetch_archive(archive(server.url), project / "h.zip")
-    server.content, server.etag = CONTENT[::-1], '"2"'
-    fetching.fetch_archive(archive(server.url), project / "h.zip")
-    assert (project / "h.zip").read_bytes() == CONTENT[::-1]
+        fetch(archive(server.url), project)
+    server.content, server.etag = OTHER, '"2"'
+    fetch(archive(server.url), project)
+    assert (project / "h.zip").read_bytes() == OTHER
 
 
 @pytest.mark.parametrize("fault", ["no ranges", "no version", "another place", "complete"])
@@ -178,7 +120,7 @@ def test_servers_that_cannot_go_on(fault: str, server: Server, project: Path) ->
         folder.mkdir(parents=True)
         (folder / f"{name}.part").write_bytes(CONTENT)
         (folder / f"{name}.part.version").write_text(server.etag)
-    fetching.fetch_archive(archive(server.url, sha256=SHA256), project / "h.zip")
+    fetch(archive(server.url, sha256=SHA256), project)
     assert (project / "h.zip").read_bytes() == CONTENT
     if fault == "no version":
         assert server.ranges == [None, None]
@@ -189,7 +131,7 @@ def test_servers_that_cannot_go_on(fault: str, server: Server, project: Path) ->
 def test_a_busy_server_is_asked_again(server: Server, project: Path) -> None:
     """503 and 429 pass."""
     server.codes = [503, 429]
-    fetching.fetch_archive(archive(server.url, sha256=SHA256), project / "h.zip")
+    fetch(archive(server.url, sha256=SHA256), project)
     assert len(server.ranges) == 3
 
 
@@ -199,7 +141,7 @@ def test_a_refusal_is_not_asked_again_and_the_next_address_helps(
     """404 does not pass; a second address is tried."""
     server.codes = [404]
     other = server.url + "?second"
-    fetching.fetch_archive(archive(server.url, other, sha256=SHA256), project / "h.zip")
+    fetch(archive(server.url, other, sha256=SHA256), project)
     assert len(server.ranges) == 2
 
 
@@ -212,16 +154,16 @@ def test_each_address_gets_its_fault(server: Server, project: Path) -> None:
         r"h.zip cannot be had. http\S+: HTTP 403 Forbidden; "
         r"http\S+\?2: the server answered with a web page, not with the file; "
         r"file:\S+: there is no file \S+none.zip; "
-        r"ftp://h/x: addresses begin with https://, http:// or file://; .* SMEARFLOW_MIRROR"
+        r"ftp://h/x: addresses begin with https://, http:// or file://; .*'SMEARFLOW_MIRROR"
     )
     with pytest.raises(DownloadError, match=pattern):
-        fetching.fetch_archive(archive(*bad), project / "h.zip")
+        fetch(archive(*bad), project)
 
 
 def test_no_connection_is_one_line(server: Server, project: Path) -> None:
     """A dead address is a fault like any other."""
     with pytest.raises(DownloadError, match=r"127.0.0.1:9/h.zip: ConnectError"):
-        fetching.fetch_archive(archive("http://127.0.0.1:9/h.zip"), project / "h.zip")
+        fetch(archive("http://127.0.0.1:9/h.zip"), project)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +181,7 @@ def test_a_wrong_file_is_not_kept(
     with pytest.raises(
         DownloadError, match=rf"not the published file: {message}.*Nothing was kept"
     ):
-        fetching.fetch_archive(archive(server.url, **declared), project / "h.zip")
+        fetch(archive(server.url, **declared), project)
     assert not (project / "h.zip").exists()
     assert partial_files(project) == set()
 
@@ -252,7 +194,7 @@ def test_a_second_run_at_the_same_time_takes_its_own_file(server: Server, projec
     (folder / f"{name}.part").write_bytes(b"of the other run")
     with (folder / f"{name}.part.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        fetching.fetch_archive(archive(server.url, sha256=SHA256), project / "h.zip")
+        fetch(archive(server.url, sha256=SHA256), project)
     assert (folder / f"{name}.part").read_bytes() == b"of the other run"
     assert partial_files(project) == {f"{name}.part"}
 
@@ -261,15 +203,39 @@ def test_an_address_may_be_a_file(project: Path) -> None:
     """file:// is copied, from the project's folder or from anywhere."""
     (project / "own.zip").write_bytes(CONTENT)
     url = (project / "own.zip").as_uri()
-    fetching.fetch_archive(archive(url, sha256=SHA256), project / "h.zip")
+    fetch(archive(url, sha256=SHA256), project)
     assert (project / "h.zip").read_bytes() == CONTENT
     assert (project / "own.zip").exists()
 
 
-def test_an_archive_without_address_says_where_it_comes_from(project: Path) -> None:
-    """Some publishers give files out by hand."""
-    with pytest.raises(DownloadError, match=r"no address .* by hand only. .* SMEARFLOW_MIRROR"):
-        fetching.fetch_archive(archive(), project / "h.zip")
+def test_an_archive_without_address_says_page_steps_and_folder(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some publishers give files out by hand; a mirror that is set is the folder to use."""
+    block = hospital(archives=[{"name": "h.zip", "by_hand": "Ask."}], page="https://h.example")
+    told = (
+        r"^h.zip is given out by hand only. See https://h.example and get it yourself. Ask. Put "
+        r"what you got into the folder {0}/h, and run 'SMEARFLOW_MIRROR={0} uv run dvc repro'.$"
+    )
+    with pytest.raises(DownloadError, match=told.format(r"\.\./mirror")):
+        fetching.fetch_archives(block, "h", project / "before", project)
+    monkeypatch.setenv("SMEARFLOW_MIRROR", "/pictures")
+    with pytest.raises(DownloadError, match=told.format("/pictures")):
+        fetching.fetch_archives(block, "h", project / "before", project)
+
+
+def test_what_came_whole_waits_for_the_others(server: Server, project: Path) -> None:
+    """The second archive of two fails: no file appears, and the first one is not sent again."""
+    one = {"name": "one.zip", "urls": [server.url + "?1"]}
+    two = {"name": "two.zip", "urls": ["file:///none.zip"]}
+    with pytest.raises(DownloadError, match=r"two.zip cannot be had.* Get all 2 archives your"):
+        fetching.fetch_archives(hospital(archives=[one, two]), "h", project / "before", project)
+    assert [path.name for path in project.iterdir()] == [".dvc"]
+    two["urls"] = [server.url + "?2"]
+    fetching.fetch_archives(hospital(archives=[one, two]), "h", project / "before", project)
+    assert (project / "one.zip").read_bytes() == (project / "two.zip").read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={len(CONTENT)}-", None]  # it had all bytes already
+    assert partial_files(project) == set()
 
 
 def test_a_full_disk_is_no_fault_of_the_address(
@@ -280,9 +246,9 @@ def test_a_full_disk_is_no_fault_of_the_address(
     def fail(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(fetching, "_save", fail)
+    monkeypatch.setattr(transfer, "_save", fail)
     with pytest.raises(OSError, match=r"No space left"):
-        fetching.fetch_archive(archive(server.url), project / "h.zip")
+        fetch(archive(server.url), project)
     assert len(server.ranges) == 1
 
 
@@ -441,8 +407,8 @@ def test_an_address_inside_data_is_a_fault_and_the_next_one_helps(project: Path)
     (project / "own.zip").write_bytes(CONTENT)
     inside = (project / "data/own.zip").as_uri()
     with pytest.raises(DownloadError, match=r"cannot be had. file:\S+: a file:// address .*data/"):
-        fetching.fetch_archive(archive(inside, sha256=SHA256), project / "h.zip")
+        fetch(archive(inside, sha256=SHA256), project)
     assert not (project / "h.zip").exists()
     both = archive(inside, (project / "own.zip").as_uri(), sha256=SHA256)
-    fetching.fetch_archive(both, project / "h.zip")
+    fetch(both, project)
     assert (project / "data/own.zip").read_bytes() == (project / "h.zip").read_bytes() == CONTENT

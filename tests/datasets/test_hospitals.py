@@ -12,7 +12,7 @@ from stages.datasets.hospitals import Hospital
 ROOT = Path(__file__).resolve().parents[2]
 HOSPITALS = [
     "all_idb2", "barcelona", "barcelona224", "bccd", "bloodmnist", "chula", "cvb", "jhu",
-    "jiangxi", "munich", "raabin", "raabin_krd",
+    "jiangxi", "mll23", "munich", "raabin", "raabin_krd",
 ]  # fmt: skip
 
 BLOCK = {"title": "t", "licence": "l", "citation": "c", "folder": "mine"}

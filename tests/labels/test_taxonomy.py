@@ -15,7 +15,7 @@ from stages.labels import taxonomy
 ROOT = Path(__file__).resolve().parents[2]
 HOSPITALS = [
     "all_idb2", "barcelona", "barcelona224", "bccd", "bloodmnist", "chula", "cvb", "jhu",
-    "jiangxi", "munich", "raabin", "raabin_krd",
+    "jiangxi", "mll23", "munich", "raabin", "raabin_krd",
 ]  # fmt: skip
 HEADER = "published_label,cell_type,reason,expected,source\n"
 TAXONOMIES = """taxonomy,by,value,label,only,note
@@ -280,7 +280,7 @@ def test_shipped_taxonomies_are_valid(monkeypatch):
     assert (
         n_classes.items()
         >= {
-            "cell_types": 26,
+            "cell_types": 30,
             "cells10": 10,
             "cells11": 11,
             "cells11_leukopy_lenet": 11,
@@ -300,6 +300,7 @@ def test_shipped_taxonomies_are_valid(monkeypatch):
             "leukaemia3_promyelocyte": 3,
             "aml_apl": 2,
             "bloodmnist8": 8,
+            "mll18": 18,
             "munich15": 15,
         }.items()
     )
