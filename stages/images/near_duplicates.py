@@ -13,7 +13,8 @@ FREQUENCIES = 16  # the lowest of each direction: 16 x 16 bits
 GREY_STEPS = 16  # block means are kept to a sixteenth of a grey level
 HASH_BYTES = FREQUENCIES * FREQUENCIES // 8
 HASH_BITS = HASH_BYTES * 8
-PAIRS_AT_ONCE = 1 << 20  # keeps the comparison of all pairs below 100 MB
+MIN_PARTS = 13  # of at most 20 bits: of a million random hashes, about one a number
+PAIRS_AT_ONCE = 1 << 18  # candidates compared at a time
 
 _WAVES = np.rint(
     1024
@@ -82,17 +83,22 @@ def group_twins(image_ids: Sequence[str], hashes: Sequence[bytes], max_bits: int
 
     Notes
     -----
-    Exact, without comparing all pairs: of ``max_bits + 1`` disjoint bands of bits, two twins
-    agree wholly in at least one, so that only pictures with an equal band are compared.
+    Exact, without comparing all pairs [1]_: the bits are cut into more than ``max_bits / 2``
+    disjoint parts, so that two twins differ by one bit at most in at least one of them. Only
+    pictures with such a part are compared, and those that are of one cluster already are not.
+
+    References
+    ----------
+    .. [1] M. Norouzi, A. Punjani, D. Fleet, "Fast Exact Search in Hamming Space With Multi-Index
+       Hashing", IEEE TPAMI 2014.
     """
     if not image_ids:
         return []
     words = np.frombuffer(b"".join(hashes), np.uint64).reshape(len(image_ids), -1)
     distinct, member = np.unique(words, axis=0, return_inverse=True)
-    pairs = np.array([*_near_pairs(distinct, max_bits)], np.int64).reshape(-1, 2)
-    links = coo_matrix((np.ones(len(pairs), bool), pairs.T), shape=(len(distinct),) * 2)
-    cluster = connected_components(links, directed=False)[1][member.reshape(-1)]
-    names: list[str] = pd.Series(image_ids, dtype=object).groupby(cluster).transform("min").tolist()
+    cluster = _cluster(distinct, max_bits)[member.reshape(-1)]
+    # As str, not object: of objects pandas finds the least in a Python loop over the clusters.
+    names: list[str] = pd.Series(image_ids, dtype="str").groupby(cluster).transform("min").tolist()
     return names
 
 
@@ -106,26 +112,80 @@ def _cut(corners: np.ndarray) -> np.ndarray:
     return corners[before] * (THUMBNAIL - part) + corners[after] * part
 
 
-def _near_pairs(words: np.ndarray, max_bits: int) -> Iterator[tuple[int, int]]:
-    bits = np.unpackbits(words.view(np.uint8), axis=1)
-    n_bands = max_bits + 1
-    for band in range(n_bands):
-        # Every n-th bit: neighbouring bits are alike, and bands of them would hardly divide.
-        keys = np.packbits(bits[:, band::n_bands], axis=1)
-        _, bucket = np.unique(keys, axis=0, return_inverse=True)
-        order = np.argsort(bucket.reshape(-1), kind="stable")
-        borders = np.flatnonzero(np.diff(bucket.reshape(-1)[order])) + 1
-        for indices in np.split(order, borders):
-            if len(indices) > 1:
-                yield from _compare(words, indices, max_bits)
+def _cluster(words: np.ndarray, max_bits: int) -> np.ndarray:
+    """Return the number of each hash's cluster; `words` are distinct, shape (n, 4), uint64."""
+    cluster = np.arange(len(words))
+    n_parts = max(MIN_PARTS, max_bits // 2 + 1)
+    for part in range(n_parts):
+        # Every n-th bit: neighbouring bits are alike, and parts of them would hardly divide.
+        _join_near(words, np.arange(part, HASH_BITS, n_parts), max_bits, cluster)
+    return cluster
 
 
-def _compare(words: np.ndarray, indices: np.ndarray, max_bits: int) -> Iterator[tuple[int, int]]:
-    rows = max(1, PAIRS_AT_ONCE // len(indices))
-    for start in range(0, len(indices), rows):
-        one, others = indices[start : start + rows], indices[start:]
-        differing = words[one][:, np.newaxis] ^ words[others][np.newaxis]
-        distance = np.bitwise_count(differing).sum(axis=2, dtype=np.int64)
-        near = np.argwhere((distance <= max_bits) & (one[:, np.newaxis] < others[np.newaxis]))
-        for first, second in near.tolist():
-            yield int(one[first]), int(others[second])
+def _join_near(words: np.ndarray, bits: np.ndarray, max_bits: int, cluster: np.ndarray) -> None:
+    """Join the clusters of twins that differ in one of the given bits at most."""
+    keys = _read_bits(words, bits)
+    order = np.argsort(keys, kind="stable")
+    words, own = words[order], cluster[order]  # side by side in memory what is compared
+    links, n_links = [], 0
+    for first, second in _list_candidates(keys[order], len(bits)):
+        apart = own[first] != own[second]
+        near = _find_near(words, first[apart], second[apart], max_bits)
+        links.append(own[near])
+        n_links += near.shape[1]
+        if n_links >= PAIRS_AT_ONCE:
+            own, links, n_links = _join(own, links, len(words)), [], 0
+    cluster[order] = _join(own, links, len(words))
+
+
+def _find_near(
+    words: np.ndarray, first: np.ndarray, second: np.ndarray, max_bits: int
+) -> np.ndarray:
+    """Return the near pairs, shape (2, n_near); most others are dropped by their first word."""
+    distance = np.zeros(len(first), np.int64)
+    for word in range(words.shape[1]):
+        distance += np.bitwise_count(words[first, word] ^ words[second, word])
+        near = distance <= max_bits
+        first, second, distance = first[near], second[near], distance[near]
+    return np.stack([first, second])
+
+
+def _join(cluster: np.ndarray, links: list[np.ndarray], n: int) -> np.ndarray:
+    ends = np.concatenate([np.zeros((2, 0), np.int64), *links], axis=1)
+    graph = coo_matrix((np.ones(ends.shape[1], bool), ends), shape=(n, n))
+    joined: np.ndarray = connected_components(graph, directed=False)[1][cluster]
+    return joined
+
+
+def _read_bits(words: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    """Return the number that the given bits of each hash make."""
+    content = words.view(np.uint8)
+    keys = np.zeros(len(words), np.int64)
+    for place, bit in enumerate(bits):
+        keys |= (content[:, bit // 8].astype(np.int64) >> (bit % 8) & 1) << place
+    return keys
+
+
+def _list_candidates(keys: np.ndarray, n_bits: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield places of sorted keys that are equal or differ in one bit, each pair once."""
+    borders = np.searchsorted(keys, np.arange((1 << n_bits) + 1))
+    places = np.arange(len(keys))
+    yield from _expand(places, places + 1, borders[keys + 1])
+    for bit in 1 << np.arange(n_bits):
+        lower = places[keys & bit == 0]
+        other = keys[lower] + bit
+        yield from _expand(lower, borders[other], borders[other + 1])
+
+
+def _expand(
+    places: np.ndarray, begins: np.ndarray, ends: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pair each place with all from its begin to before its end, some pairs at a time."""
+    counts = ends - begins
+    before = np.cumsum(counts)
+    borders = np.arange(PAIRS_AT_ONCE, counts.sum(), PAIRS_AT_ONCE)
+    cuts = np.searchsorted(before, borders)
+    for chosen in np.split(np.arange(len(places)), cuts):
+        n = counts[chosen]
+        steps = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
+        yield np.repeat(places[chosen], n), np.repeat(begins[chosen], n) + steps

@@ -1,7 +1,9 @@
 """Near twins: copies are found, other pictures are not, on every machine alike."""
 
 import zipfile
+from itertools import combinations
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -113,10 +115,22 @@ def test_transitive_twins_are_one_cluster() -> None:
 
 
 def test_the_limit_is_inclusive() -> None:
-    """max_bits differing bits are twins, one more is not."""
-    hashes = [bytes(32), b"\x07" + bytes(31)]
-    assert near_duplicates.group_twins(["a", "b"], hashes, 3) == ["a", "a"]
-    assert near_duplicates.group_twins(["a", "b"], hashes, 2) == ["a", "b"]
+    """max_bits differing bits are twins, one more is not; spread so that no part has few."""
+    for max_bits in range(1, 65):
+        hashes = [bytes(32), ((1 << max_bits) - 1).to_bytes(32, "little")]
+        assert near_duplicates.group_twins(["a", "b"], hashes, max_bits) == ["a", "a"]
+        assert near_duplicates.group_twins(["a", "b"], hashes, max_bits - 1) == ["a", "b"]
+
+
+@given(st.lists(st.integers(0, 15)), st.sampled_from([1, 7, near_duplicates.PAIRS_AT_ONCE]))
+def test_each_pair_of_nearly_equal_keys_is_compared_once(keys: list[int], at_once: int) -> None:
+    """Also where many keys are equal, and however many pairs are listed at once."""
+    keys.sort()
+    with mock.patch.object(near_duplicates, "PAIRS_AT_ONCE", at_once):
+        listed = [*near_duplicates._list_candidates(np.array(keys, np.int64), 4)]
+    pairs = sorted(tuple(sorted(pair)) for piece in listed for pair in np.transpose(piece).tolist())
+    expected = combinations(range(len(keys)), 2)
+    assert pairs == [(i, j) for i, j in expected if (keys[i] ^ keys[j]).bit_count() <= 1]
 
 
 def test_no_pictures_have_no_groups() -> None:
@@ -125,9 +139,16 @@ def test_no_pictures_have_no_groups() -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.integers(0, 64), st.integers(1, 40), st.randoms(use_true_random=False))
-def test_clusters_are_those_of_comparing_all_pairs(max_bits: int, n: int, random: object) -> None:
-    """The bands miss no pair, and the order of the pictures does not matter."""
+@given(
+    st.integers(0, 64),
+    st.integers(1, 40),
+    st.sampled_from([1, 7, near_duplicates.PAIRS_AT_ONCE]),
+    st.randoms(use_true_random=False),
+)
+def test_clusters_are_those_of_comparing_all_pairs(
+    max_bits: int, n: int, at_once: int, random: object
+) -> None:
+    """No pair is missed, however many are compared at once and in whatever order they come."""
     rng = np.random.default_rng(random.getrandbits(32))
     base = rng.integers(0, 256, (3, 32), np.uint8)
     flips = rng.random((n, 256)) < rng.choice([0.0, 0.02, 0.06, 0.12], (n, 1))
@@ -140,11 +161,11 @@ def test_clusters_are_those_of_comparing_all_pairs(max_bits: int, n: int, random
             for j in range(n):
                 if distance(hashes[i], hashes[j]) <= max_bits:
                     expected[ids[i]] = min(expected[ids[i]], expected[ids[j]])
-    assert (
-        dict(zip(ids, near_duplicates.group_twins(ids, hashes, max_bits), strict=True)) == expected
-    )
     order = rng.permutation(n)
-    mixed = near_duplicates.group_twins(
-        [ids[k] for k in order], [hashes[k] for k in order], max_bits
-    )
+    with mock.patch.object(near_duplicates, "PAIRS_AT_ONCE", at_once):
+        found = near_duplicates.group_twins(ids, hashes, max_bits)
+        mixed = near_duplicates.group_twins(
+            [ids[k] for k in order], [hashes[k] for k in order], max_bits
+        )
+    assert dict(zip(ids, found, strict=True)) == expected
     assert mixed == [expected[ids[k]] for k in order]
