@@ -5,12 +5,14 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from stages.core import cluster
 from stages.core.errors import ParamsError, PipelineError
 
 Item = TypeVar("Item")
@@ -64,35 +66,50 @@ def map_ordered(
     items : iterable
         Read lazily: only a few chunks of items and results are in memory at a time.
     workers : int, optional
-        Number of processes; `count_workers` where not given. 1 runs in this process.
+        Number of processes on this machine. 1 runs in this process. Where not given, the workers
+        of the Dask scheduler that ``DASK_SCHEDULER_ADDRESS`` names (`cluster`), or else
+        `count_workers`.
 
     Yields
     ------
     object
         ``function(item)``, in the order of `items` whatever the number of workers.
     """
-    workers = workers or count_workers()
-    if workers == 1:
-        yield from map(function, items)
+    if workers is None and (address := os.environ.get(cluster.ADDRESS)):
+        with cluster.connect(address) as far:
+            yield from _map_ahead(
+                lambda chunk: far.submit(_apply_settled, function, chunk), items, far.count_workers
+            )
         return
+    n = workers or count_workers()
+    if n == 1:
+        with _one_thread():  # more of them only wait for each other over one picture
+            yield from map(function, items)
+        return
+    with _one_thread(), ProcessPoolExecutor(n, None, _settle) as pool:
+        yield from _map_ahead(lambda chunk: pool.submit(_apply, function, chunk), items, lambda: n)
+
+
+def _map_ahead(
+    submit: Callable[[list[Item]], Any], items: Iterable[Item], count: Callable[[], int]
+) -> Iterator[Any]:
+    """Keep some chunks ahead for each of the workers that `count` finds; yield in order."""
     source = iter(items)
-    with _one_thread(), ProcessPoolExecutor(workers, None, _settle) as pool:
-        waiting: deque[Future[list[Result]]] = deque()
-        try:
-            while True:
-                while len(waiting) < workers * CHUNKS_AHEAD_PER_WORKER and (
-                    chunk := list(islice(source, CHUNK))
-                ):
-                    waiting.append(pool.submit(_apply, function, chunk))
-                if not waiting:
-                    return
-                yield from _result(waiting.popleft())
-        finally:
-            for future in waiting:
-                future.cancel()
+    waiting: deque[Any] = deque()  # futures, or `cluster.Sent`, which waits and is cancelled alike
+    try:
+        while True:
+            ahead = max(1, count()) * CHUNKS_AHEAD_PER_WORKER
+            while len(waiting) < ahead and (chunk := list(islice(source, CHUNK))):
+                waiting.append(submit(chunk))
+            if not waiting:
+                return
+            yield from _result(waiting.popleft())
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
-def _result(future: Future[list[Result]]) -> list[Result]:
+def _result(future: Any) -> Any:
     try:
         return future.result()
     except BrokenProcessPool:
@@ -104,7 +121,7 @@ def _result(future: Future[list[Result]]) -> list[Result]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Stop the threads of OpenCV and of BLAS before processes are forked; they inherit it.
+    """Stop the threads of OpenCV and of BLAS; processes that are forked then inherit it.
 
     Notes
     -----
@@ -142,5 +159,14 @@ def _settle() -> None:
             ctypes.CDLL(None).mallopt(option, n_bytes)
 
 
-def _apply(function: Callable[[Item], Result], chunk: list[Item]) -> list[Result]:
+def _apply(function: Callable[[Any], Any], chunk: list[Any]) -> list[Any]:
     return [function(item) for item in chunk]
+
+
+_settle_once = lru_cache(maxsize=1)(_settle)
+
+
+def _apply_settled(function: Callable[[Any], Any], chunk: list[Any]) -> list[Any]:
+    """Work in a process that somebody else has started."""
+    _settle_once()
+    return _apply(function, chunk)
