@@ -1,6 +1,7 @@
 """JPEG files: pixels where the whole picture code is there, and a name for what is not read."""
 
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import simplejpeg
@@ -10,12 +11,22 @@ from stages.core.errors import ImageError
 
 END = b"\xff\xd9"
 ZEROS = bytes(64)  # a block of picture code never looks so, but where zeros mean nothing more
-TABLES, SCAN = 0xC4, 0xDA  # markers
+TABLES, SCAN, QUANTISATION = 0xC4, 0xDA, 0xDB  # markers
 NOTHING_MORE = 0  # symbol
 FRAMES = range(0xC0, 0xD0)  # markers that begin a frame, but for the three below
 PROGRESSIVE = 0xC2
 NO_FRAMES = (0xC4, 0xC8, 0xCC)
 LONE_MARKERS = (0x01, *range(0xD0, 0xD9))  # without a length
+# How coarsely brightness is kept at quality 50, from means to the finest detail of a block: the
+# standard's example, which libjpeg scales.
+STANDARD = np.array(
+    [
+        16, 11, 12, 14, 12, 10, 16, 14, 13, 14, 18, 17, 16, 19, 24, 40,
+        26, 24, 22, 22, 24, 49, 35, 37, 29, 40, 58, 51, 61, 60, 57, 51,
+        56, 55, 64, 72, 92, 78, 64, 68, 87, 69, 55, 56, 80, 109, 81, 87,
+        95, 98, 103, 104, 103, 62, 77, 113, 121, 112, 100, 120, 92, 101, 103, 99,
+    ]
+)  # fmt: skip
 COLOURS = {"L": "RGB", "RGB": "RGB", "CMYK": "CMYK"}
 
 
@@ -87,6 +98,39 @@ def name_unread(content: bytes) -> str | None:
         if marker in FRAMES and marker not in NO_FRAMES:
             return _name_frame(marker, content[place])
     return None
+
+
+def find_quality(content: bytes) -> int | None:
+    """Return the quality that a JPEG was last saved with, on libjpeg's scale of 1 to 100.
+
+    Parameters
+    ----------
+    content : bytes
+        A JPEG that can be decoded.
+
+    Returns
+    -------
+    int, optional
+        Of the table for brightness: the quality whose table is nearest. Exact for files of
+        libjpeg, and of most programs; Photoshop and cameras have tables of their own. None where
+        the file has none of 8 bits. Says nothing of what was lost when it was saved before.
+    """
+    for marker, place in _segments(content):
+        end = place - 2 + int.from_bytes(content[place - 2 : place], "big")
+        while marker == QUANTISATION and place + 64 < end:
+            if content[place] == 0:  # of 8 bits, and the first
+                return _nearest_quality(content[place + 1 : place + 65])
+            place += 65 + 64 * (content[place] >> 4)
+    return None
+
+
+@cache
+def _nearest_quality(table: bytes) -> int:
+    qualities = np.arange(1, 101)[:, np.newaxis]
+    scales = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
+    tables = np.clip((STANDARD * scales + 50) // 100, 1, 255)
+    off = np.abs(tables - np.frombuffer(table, np.uint8).astype(np.int64)).sum(axis=1)
+    return int(off.argmin()) + 1
 
 
 def _mean_nothing_more(content: bytes) -> bool:

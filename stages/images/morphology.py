@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stages.core import parallel
 from stages.images import cell_masks
-from stages.images.optical_density import chroma, optical_density
+from stages.images.optical_density import add_channels, chroma, optical_density
 from stages.images.segmentation import Integers, Mask, Pixels, fill_hull
 
 Floats = NDArray[np.float64]
@@ -124,7 +124,7 @@ def measure(crop: Pixels) -> dict[str, float]:
     cell, nucleus = found.cell[window], found.nucleus[window]
     regions = {"nucleus": _core(nucleus, side), "cytoplasm": _core(cell & ~nucleus, side)}
     near = density[window]
-    soft = cv2.GaussianBlur(near.astype(np.float32), (0, 0), SMOOTHING * side).sum(axis=2)
+    soft = add_channels(cv2.GaussianBlur(near.astype(np.float32), (0, 0), SMOOTHING * side))
     measures["has_cell"] = 1.0
     measures |= _measure_cell(cell, side)
     if nucleus.sum() >= MIN_REGION:
@@ -216,7 +216,7 @@ def _measure_density(
     measures: dict[str, float] = {}
     means: dict[str, Floats] = {}
     hues: dict[str, Floats] = {}
-    total = density.sum(axis=2)
+    total = add_channels(density)
     for name, region in regions.items():
         if region.sum() < MIN_REGION:
             continue
@@ -249,7 +249,7 @@ def _measure_against_others(
     cytoplasm = found.cell & ~found.nucleus
     reach = np.ones((2 * round(OTHER_GAP * side) + 1,) * 2, np.uint8)
     near = cv2.dilate(found.cell.astype(np.uint8), reach) > 0
-    others = (density.sum(axis=2) > OTHER_OD * OD_UNIT) & ~near
+    others = (add_channels(density) > OTHER_OD * OD_UNIT) & ~near
     if others.sum() < MIN_OTHERS * side**2 or cytoplasm.sum() < MIN_REGION:
         return {}
     step = (hue[cytoplasm].mean(axis=0) - hue[others].mean(axis=0)) / 256

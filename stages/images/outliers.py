@@ -8,43 +8,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.images.cell_masks import UNSURE
+from stages.images.robust import robust_z
 
-SCALED_MAD = 0.6745  # the MAD of a normal distribution, in standard deviations
 JUDGED = ("brightness", "saturation", "sharpness", "cell_radius")
 SUMMARISED = (
-    "mean_r", "mean_g", "mean_b", "saturation", "clipped", "white_r", "white_g", "white_b",
-    "sharpness", "cell_radius", "nucleus_radius", "nucleus_share", "nucleus_od",
+    "mean_r", "mean_g", "mean_b", "saturation", "value", "lab_l", "lab_a", "lab_b",
+    "clipped", "white_r", "white_g", "white_b", "unevenness", "haze", "jpeg_quality",
+    "sharpness", "laplacian_variance", "tenengrad_cell", "entropy",
+    "cell_radius", "nucleus_radius", "nucleus_share", "nucleus_od", "red_cell_diameter",
 )  # fmt: skip
 OF_PICTURE = ("at_border", UNSURE, "broken")  # what the pictures themselves tell
 FLAGS = ("no_cell", *OF_PICTURE, *(f"{name}_outlier" for name in JUDGED))
 QUANTILES = {"p5": 0.05, "p50": 0.5, "p95": 0.95}
 SHARPNESS_STEP, SHARPNESS_END = 0.5, 20.0  # grey levels / px; the last bin is open
-
-
-def robust_z(values: pd.Series) -> pd.Series:
-    """Return the distance of each value from the median, in robust standard deviations.
-
-    Parameters
-    ----------
-    values : pandas.Series of float, shape (n_images,)
-
-    Returns
-    -------
-    pandas.Series of float, shape (n_images,)
-        0.6745 (x - median) / MAD [1]_. NaN where a value is missing, and everywhere where at least
-        half of the values are equal: nothing can then be said of the rest.
-
-    Notes
-    -----
-    Mean and standard deviation are moved by the very outliers that they should find.
-
-    References
-    ----------
-    .. [1] B. Iglewicz, D. C. Hoaglin, "How to Detect and Handle Outliers", ASQC 1993.
-    """
-    off = values - values.median()
-    spread = off.abs().median()
-    return SCALED_MAD * off / spread if spread > 0 else off * np.nan
 
 
 def flag(measures: pd.DataFrame, limit: float) -> list[list[str]]:
@@ -90,6 +66,7 @@ def summarise(quality: pd.DataFrame) -> dict[str, Any]:
     return {
         "n_images": len(quality),
         "n_with_cell": int(quality["has_cell"].sum()),
+        "n_with_red_cells": int(quality["red_cell_diameter"].notna().sum()),
         "n_flagged": int(quality["flags"].map(len).gt(0).sum()),
         "n_by_flag": {name: int((flags == name).sum()) for name in FLAGS},
         "quantiles": {name: _quantiles(quality[name]) for name in SUMMARISED},

@@ -9,7 +9,7 @@ import simplejpeg
 from PIL import Image
 
 from stages.core.errors import ImageError
-from stages.images import decoding
+from stages.images import decoding, jpeg
 
 END = b"\xff\xd9"
 
@@ -152,3 +152,19 @@ def test_kinds_that_are_not_read_are_named(marker: int, bits: int, name: str) ->
     content[at + 1], content[at + 4] = marker, bits
     with pytest.raises(ImageError, match=f"^foreign_format: {name}, which is not read; save"):
         decoding.decode(bytes(content))
+
+
+@pytest.mark.parametrize("quality", [1, 10, 49, 50, 51, 75, 93, 100])
+def test_quality_is_found_in_the_tables(quality: int) -> None:
+    """What Pillow was asked for is found, in colour and grey, and whatever stands around it."""
+    assert jpeg.find_quality(encode(scene(side=32), quality=quality)) == quality
+    noted = encode(scene(side=32), mode="L", quality=quality, comment=b"a note", progressive=True)
+    assert jpeg.find_quality(noted) == quality
+
+
+def test_quality_of_foreign_tables_is_the_nearest() -> None:
+    """One step beside the table of 80, and a table that no quality has."""
+    tables = Image.open(io.BytesIO(encode(scene(side=32), quality=80))).quantization
+    beside = [tables[0][0] + 1, *tables[0][1:]]
+    assert jpeg.find_quality(encode(scene(side=32), quality=50, qtables=[beside])) == 80
+    assert jpeg.find_quality(encode(scene(side=32), quality=50, qtables=[[255] * 64])) == 1

@@ -10,22 +10,16 @@ from stages.core import store
 from stages.images import outliers
 
 
-def test_robust_z_known_values():
-    """MAD of 1..5 is 1; a constant and missing values give NaN, which flags nothing."""
-    z = outliers.robust_z(pd.Series([1.0, 2.0, 3.0, 4.0, 5.0]))
-    assert z.tolist() == pytest.approx([-1.349, -0.6745, 0, 0.6745, 1.349])
-    assert outliers.robust_z(pd.Series([2.0, 2.0, 2.0, 9.0])).isna().all()
-    assert pd.isna(outliers.robust_z(pd.Series([1.0, 2.0, np.nan, 4.0]))[2])
-
-
 def test_nothing_measured_is_null():
     """A hospital in which no cell was found has null for the cells' quantiles, never 0."""
     columns = {name: [1.0] for name in outliers.SUMMARISED}
     table = pd.DataFrame(columns | {"has_cell": [False], "flags": [["no_cell"]]})
-    table["cell_radius"] = table["mask_iou"] = pd.Series([None], dtype="float64")
+    for name in ("cell_radius", "mask_iou", "red_cell_diameter"):
+        table[name] = pd.Series([None], dtype="float64")
     found = json.loads(store.to_json(outliers.summarise(table)))
     assert found["quantiles"]["cell_radius"] == {"p5": None, "p50": None, "p95": None}
     assert found["mask_iou"] == {"mean": None, "n": 0}
+    assert found["n_with_red_cells"] == 0
     assert found["n_by_flag"]["no_cell"] == 1
 
 

@@ -119,6 +119,15 @@ def test_planted_faults_are_flagged(hospital):
     assert pd.isna(table.loc["here/027.png", "cell_radius"])
 
 
+def test_a_piece_without_masks_changes_no_row(hospital, monkeypatch):
+    """A million pictures pass in pieces; in the first of these nobody published a mask."""
+    quality.main("here")
+    whole = QUALITY.read("here")
+    monkeypatch.setattr(quality, "ROW_GROUP", 7)
+    quality.main("here")
+    pd.testing.assert_frame_equal(QUALITY.read("here"), whole)
+
+
 def test_masks_are_compared_where_they_fit(hospital):
     """Pictures 20 to 26 and 28 have a mask of their size; the others have no overlap, not 0."""
     quality.main("here")
