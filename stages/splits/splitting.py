@@ -1,6 +1,6 @@
 """Who trains, who tunes, who tests: by the chosen method, hospital by hospital."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,6 +151,48 @@ def _plan(rule: SplitParams, official: Mapping[str, str]) -> Plan:
             "nothing is left to train. Lower valid, or raise folds."
         )
     return Plan(PUBLISHED.get(method, method), shares, rule.folds, fold, {})
+
+
+def part_unlike(
+    images: pd.DataFrame, unlike: Collection[str], reference: str | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Part the pictures that are left out for their colours from those that are divided.
+
+    Parameters
+    ----------
+    images : pandas.DataFrame, shape (n_images, n_columns)
+        The kept images; needs ``image_id`` and ``hospital``.
+    unlike : collection of str
+        The image_id of pictures whose colours are unlike those of the reference.
+    reference : str, optional
+        The hospital; None where nothing is dropped.
+
+    Returns
+    -------
+    images, left_out : pandas.DataFrame
+        What is divided; and what is not, with ``part``, ``left_out_reason`` and ``twin_group``: a
+        picture that reaches no model makes twins of no others.
+
+    Raises
+    ------
+    SplitError
+        A hospital has no picture that is like the reference.
+    """
+    is_unlike = images["image_id"].isin(unlike)
+    alike = images[~is_unlike]
+    lost = sorted(set(images["hospital"]) - set(alike["hospital"]))
+    if lost:
+        n_lost = int((images["hospital"] == lost[0]).sum())
+        raise SplitError(
+            f"params.yaml, quality.similar: drop leaves none of {lost[0]}'s {n_lost} pictures, as "
+            f"their colours are unlike those of {reference}. Raise quality.similar_within, set "
+            f"similar to flag, or take {lost[0]} out of hospitals."
+        )
+    left_out = images[is_unlike]
+    reason = f"colours unlike those of {reference}"
+    return alike, left_out.assign(
+        part="left_out", left_out_reason=reason, twin_group=left_out["image_id"]
+    )
 
 
 def assign_parts(labels: pd.DataFrame, plans: Mapping[str, Plan], seed: int) -> pd.DataFrame:
