@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from stages.core import tables
+from stages.core.params import ExpectationsParams
 from stages.validation import expectations
 
 IDS = ["north/a/1.png", "north/a/2.png", "south/b/1.png", "south/b/2.png"]
 HOSPITALS = ["north", "north", "south", "south"]
+GOOD_LIMITS = ExpectationsParams(max_flagged=0.5, min_per_class=1, max_drift=0.25)
 
 
 def good_tables() -> dict[str, pd.DataFrame]:
@@ -104,6 +106,9 @@ def good_quality() -> pd.DataFrame:
         "cytoplasm_od_g": 0.2,
         "cytoplasm_od_b": 0.1,
         "mask_iou": 0.9,
+        "tenengrad_cell": 90.0,
+        "haze": 0.1,
+        "red_cell_diameter": 40.0,
     }
     columns: dict[str, object] = {"image_id": IDS, "hospital": HOSPITALS}
     for name in expectations.columns_to_check(tables.QUALITY)[2:]:
@@ -111,6 +116,7 @@ def good_quality() -> pd.DataFrame:
             columns[name] = [of_cell[name], None, of_cell[name], of_cell[name]]
         else:
             columns[name] = [0.5] * 4
+    columns["jpeg_quality"] = [75, None, 75, 75]
     columns["has_cell"] = [True, False, True, True]
     columns["flags"] = [[], ["no_cell"], [], []]
     return pd.DataFrame(columns)

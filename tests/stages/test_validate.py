@@ -15,6 +15,7 @@ from stages import validate
 from stages.core import store, tables
 from stages.core.errors import TableError
 from stages.splits.leaks import LEAKY
+from stages.validation import limits
 from tests.stages.cohort import write_split
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,6 +110,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     content |= {"hospitals": HOSPITALS, "partial": []}
     content["split"]["train_hospitals"] = ["north"]
+    content["expectations"] = {"max_flagged": 1.0, "min_per_class": 1, "max_drift": 0.25}
+    (tmp_path / limits.REFERENCE).write_text("{}", encoding="utf-8")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     for hospital in HOSPITALS:
         write_hospital(hospital)
@@ -126,7 +129,7 @@ def test_good_tables_give_the_same_metrics_every_time() -> None:
     first = METRICS.read_bytes()
     content = json.loads(first)
     assert content["n_failed"] == 0
-    assert content["not_checked"] == {}
+    assert content["not_checked"] == {"hospital_drift": limits.NO_REFERENCE}
     rows = {name: counted["n_rows"] for name, counted in content["by_table"].items()}
     assert rows == {
         "images": 4,
@@ -142,7 +145,10 @@ def test_good_tables_give_the_same_metrics_every_time() -> None:
         "split_sizes": 3,
         "split_classes": 2,
         "coverage": 4,
+        "hospital_flags": 2,
+        "training_classes": 1,
     }
+    rows |= content["not_checked"]
     suites = sorted(path.stem for path in Path("data/expectations").glob("*.json"))
     assert sorted(rows) == suites, "a suite that nothing is held against"
     assert content["n_expectations"] == sum(
@@ -181,13 +187,68 @@ def test_what_a_leaky_method_cannot_fulfil_is_not_checked(project: Path) -> None
     validate.main()
     written = json.loads(METRICS.read_text(encoding="utf-8"))
     assert sorted(written["not_checked"]) == [
-        "split_groups", "split_patients", "split_slides", "split_twins",
+        "hospital_drift", "split_groups", "split_patients", "split_slides", "split_twins",
     ]  # fmt: skip
     assert not set(written["not_checked"]) & set(written["by_table"])
     assert f"split.method {method} " in written["not_checked"]["split_groups"]
     write_labels_and_split(part=["train", "train", "unseen", "unseen"])
     with pytest.raises(TableError, match=r"3 of \d+ expectations do not hold: split_parts"):
         validate.main()
+
+
+def set_limits(**changed: object) -> None:
+    content = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    content["expectations"] |= changed
+    Path("params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+def keep_reference(**changed: float) -> None:
+    """The tables' own quantiles of north, some measures moved."""
+    kept = limits.describe(tables.QUALITY.read("north"))
+    kept |= {name: [value + by for value in kept[name]] for name, by in changed.items()}
+    limits.REFERENCE.write_text(json.dumps({"north": kept}), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        (
+            {"max_flagged": 0.9},
+            r"hospital_flags, .* 2 rows, first north: 100\.0% of 2 pictures are flagged, most "
+            r"often no_cell, where expectations\.max_flagged in params\.yaml allows 90\.0%",
+        ),
+        (
+            {"min_per_class": 2},
+            r"training_classes, .* 1 row, first monocyte: 1 training pictures, where "
+            r"expectations\.min_per_class in params\.yaml asks for 2",
+        ),
+        (
+            {"max_drift": 0.1},
+            r"hospital_drift, .* 1 row, first north, mean_g: median 50\.5 in data/reference\.json, "
+            r"0\.5 now, .* allows 0\.1 .*stages\.tools\.reference north'\)",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_a_broken_limit_names_what_was_found_and_the_parameter(limit, told) -> None:
+    """Of flagged pictures, of a class's training pictures, and of a measure's drift."""
+    keep_reference(mean_g=50.0 * ("max_drift" in limit))
+    set_limits(**limit)
+    with pytest.raises(TableError, match=told) as caught:
+        validate.main()
+    assert str(caught.value).startswith("1 of ")
+    assert not METRICS.exists()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_hospital_of_the_reference_is_asked_measure_by_measure() -> None:
+    """One that measures as before passes, and is counted."""
+    keep_reference()
+    validate.main()
+    content = json.loads(METRICS.read_text(encoding="utf-8"))
+    n_measures = len(limits.describe(tables.QUALITY.read("north")))
+    assert content["by_table"]["hospital_drift"]["n_rows"] == n_measures > 5
+    assert content["not_checked"] == {}
 
 
 @pytest.mark.usefixtures("project")

@@ -11,10 +11,10 @@ import pytest
 from stages.core import tables
 from stages.core.errors import TableError
 from stages.splits import grouping
-from stages.validation import expectations
+from stages.validation import expectations, limits
 from stages.validation.cross_table_checks import derive_frames
 from stages.validation.expectations import Finding, check, check_all, read_suite
-from tests.made.good_tables import IDS, Defect, good_balance, good_tables
+from tests.made.good_tables import GOOD_LIMITS, IDS, Defect, good_balance, good_quality, good_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = sorted(path.stem for path in (ROOT / "data" / "expectations").glob("*.json"))
@@ -34,7 +34,8 @@ def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def good_frames() -> dict[str, pd.DataFrame]:
     frames = good_tables()
-    return frames | derive_frames(frames, good_balance())
+    limits_kept = limits.hold(frames, GOOD_LIMITS, {"north": limits.describe(good_quality()[:2])})
+    return frames | derive_frames(frames, good_balance()) | limits_kept
 
 
 put = Defect
@@ -50,7 +51,22 @@ BETWEEN = "expect_column_values_to_be_between"
 ORDERED = "expect_column_pair_values_a_to_be_greater_than_b"
 COLUMNS = "expect_table_columns_to_match_ordered_list"
 
-UNIT_RANGE = ("saturation", "clipped", "nucleus_share", "nucleus_solidity", "mask_iou")
+UNIT_RANGE = (
+    "saturation", "value", "clipped", "nucleus_share", "nucleus_solidity", "mask_iou",
+    "stained_around",
+)  # fmt: skip
+OTHER_RANGES = {
+    "hue": (0, 360),
+    "lab_l": (0, 100),
+    "lab_a": (-128, 127),
+    "lab_b": (-128, 127),
+    "jpeg_quality": (1, 100),
+    "entropy": (0, 8),
+}
+NOT_NEGATIVE = (
+    "laplacian_sum", "sharpness", "laplacian_variance", "tenengrad", "tenengrad_cell",
+    "unevenness", "haze", "n_cells", "red_cell_diameter", "centre_x", "centre_y", "nucleus_lobes",
+)  # fmt: skip
 GREY_LEVELS = [f"{name}_{channel}" for name in ("mean", "white") for channel in "rgb"]
 DEVIATIONS = [f"sd_{channel}" for channel in "rgb"]
 OF_CELL = ("centre_x", "centre_y", "cell_radius", "nucleus_radius")
@@ -91,9 +107,10 @@ DEFECTS: dict[tuple[str, str, str], list[Defect]] = {
     **{("quality", name, BETWEEN): [put(name, -0.1), put(name, 255.1)] for name in GREY_LEVELS},
     **{("quality", name, BETWEEN): [put(name, -0.1), put(name, 127.6)] for name in DEVIATIONS},
     **{("quality", name, BETWEEN): [put(name, -0.1), put(name, 1.1)] for name in UNIT_RANGE},
+    **{("quality", name, BETWEEN): [put(name, -1.0)] for name in NOT_NEGATIVE},
     **{
-        ("quality", name, BETWEEN): [put(name, -1.0)]
-        for name in ("laplacian_sum", "sharpness", "centre_x", "centre_y", "nucleus_lobes")
+        ("quality", name, BETWEEN): [put(name, low - 0.1), put(name, high + 0.1)]
+        for name, (low, high) in OTHER_RANGES.items()
     },
     ("quality", "cell_radius", BETWEEN): [put("cell_radius", 0.0, row=1)],
     ("quality", "nucleus_radius", BETWEEN): [put("nucleus_radius", 0.0, row=1)],
@@ -132,6 +149,10 @@ DEFECTS: dict[tuple[str, str, str], list[Defect]] = {
     ("split_slides", "n_sides", IN_SET): [put("n_sides", 2)],
     ("split_twins", "n_sides", IN_SET): [put("n_sides", 2)],
     ("split_parts", "n_images", BETWEEN): [put("n_images", 0)],
+    **{
+        (name, "is_kept", IN_SET): [put("is_kept", False)]
+        for name in ("hospital_flags", "training_classes", "hospital_drift")
+    },
     ("split_sizes", "as_asked", IN_SET): [put("as_asked", False)],
     ("split_classes", "accounted", IN_SET): [put("accounted", False)],
     **{
@@ -405,7 +426,7 @@ socket.getaddrinfo = refuse
 logging.basicConfig(level=logging.INFO)
 shown = warnings.showwarning
 import pandas as pd
-from stages.validation import expectations
+from stages.validation import expectations, limits
 assert "great_expectations" not in sys.modules, "imported before it is used"
 frame = pd.DataFrame({{"group": ["g"], "n_sides": [2], "keep": [None]}})
 suite = [*expectations.read_suite("split_groups"), *{list(FAULTY.values())!r}]
