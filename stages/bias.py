@@ -98,7 +98,8 @@ def _change(
 ) -> Iterator[reading.Changed]:
     """Yield some of the drawn pictures, each as each test changes it."""
     covered = inputs.model_copy(update={"hide": "cell"})
-    quality = QUALITY.read_all(drawn["hospital"].unique().tolist())
+    columns = [*preparation.MEASURED, *perturbations.CYTOPLASM]
+    quality = QUALITY.read_all(drawn["hospital"].unique().tolist(), columns)
     # The crop of a hidden cell must not tell the size of the cell.
     hidden = preparation.geometries(quality, covered)
     stains = perturbations.find_stains(quality)

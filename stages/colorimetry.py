@@ -45,7 +45,8 @@ def main() -> None:
     """Write metrics/colorimetry.json, and tables, a sheet and a page in metrics/colorimetry."""
     rule = params.load("hospitals", "quality", "split")
     measured, cells = _read(rule.hospitals)
-    reference = rule.quality.similar_to or rule.split.train_hospitals[0]
+    # Of the hospitals that train the one with most pictures tells best what is like it.
+    reference = rule.quality.similar_to or max(rule.split.train_hospitals, key=QUALITY.count_rows)
     theirs = QUALITY.read(reference, list(colour_similarity.MEASURES))
     measured = measured.join(colour_similarity.measure_distances(measured, theirs))
     distances = drift.compare(measured)

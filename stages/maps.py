@@ -51,7 +51,7 @@ def main() -> None:
     Raises
     ------
     TableError, ModelError
-        There are too few training pictures, or none to place.
+        All training pictures are alike, or there is none to place.
     """
     rule = params.load("hospitals", "inputs", "features", "weights_dir", "maps", "seed")
     images = _draw(rule.hospitals, rule.maps.max_images, rule.seed)

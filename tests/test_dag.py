@@ -52,10 +52,13 @@ ALLOWED = {
         "models",
         "pages",
         "simulation",
+        "validation",
     },
 }
 HEAVY = ("tensorflow", "keras", "great_expectations", "matplotlib")
-MAY_BE_HEAVY = {"features", "validate", "train", "evaluate", "bias", "explain", "novelty"}
+MAY_BE_HEAVY = {
+    "features", "validate", "maps", "train", "evaluate", "bias", "explain", "novelty",
+}  # fmt: skip
 REFUSED_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 
 
@@ -351,4 +354,4 @@ def test_labels_are_looked_at_before_minutes_of_measuring():
     with Repo(str(ROOT)) as repo:
         order = [stage.addressing.partition("@")[0] for stage in plan_repro(repo.index.graph)]
     assert list(dict.fromkeys(order)) == stage_names()
-    assert order.index("split") < order.index("quality")
+    assert order.index("harmonise") < order.index("quality")

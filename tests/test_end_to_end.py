@@ -28,7 +28,7 @@ DEMO = [*TRAINING, "demo_west"]
 ASKING = [f"{stage}@{name}" for stage in ("predict", "adapt") for name in DEMO]
 LOOKING = ["bias", "explain", "novelty", "attributes", "gallery", "export"]
 LEARNING = ["train", *ASKING, "evaluate", *LOOKING, "summarise", "report"]
-DIVIDING = ["split", "probe", "validate", "gather"]
+DIVIDING = ["split", "colorimetry", "probe", "validate", "maps", "gather"]
 # What an unseen hospital makes run, besides its own stages: tables, and no training.
 FOR_ALL = ["harmonise", *DIVIDING, "evaluate", *LOOKING, "summarise", "report"]
 EMBEDDING = [f"features@{name}" for name in TRAINING]
@@ -237,7 +237,7 @@ TABLE = {
     ),
     "add a backbone": (
         append("stages/models/backbones.py"),
-        ["recipe", *EMBEDDING, "train", *ASKING, *LOOKING],
+        ["recipe", *EMBEDDING, "maps", "train", *ASKING, *LOOKING],
     ),
     "correct a citation": (correct_citation, ["download@demo_north", "export", "report"]),
     "review a picture of an unseen hospital": (
@@ -252,15 +252,19 @@ TABLE = {
     ),
     "change features": (
         set_params(features__size=40),
-        ["recipe", *EMBEDDING, "gather", "suspects", "export", "report"],
+        ["recipe", *EMBEDDING, "maps", "gather", "suspects", "export", "report"],
     ),
     "change inputs": (
         set_params(inputs__half_side=1.2),
-        [*EMBEDDING, "probe", "gather", "suspects", *LEARNING],
+        [*EMBEDDING, "probe", "maps", "gather", "suspects", *LEARNING],
     ),
     "ask for labels that no network learns from": (
         set_params(on_site__labels=[3]),
         [*(f"adapt@{name}" for name in DEMO), "evaluate", "export", "summarise", "report"],
+    ),
+    "list pictures unlike a hospital": (
+        set_params(quality__similar_to="demo_north", quality__similar="flag"),
+        ["split", "colorimetry", "report"],
     ),
     "change the split's seed": (
         set_params(seed=43),

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from stages.core.errors import ParamsError, did_you_mean
-from stages.core.settings import Fraction, Group, Name, explain, read_yaml
+from stages.core.settings import Fraction, Group, Name, Share, explain, read_yaml
 
 PARAMS_FILE = Path("params.yaml")
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -28,9 +28,21 @@ class FilterParams(Group):
 
 
 class QualityParams(Group):
-    """When a measure is far from those of the same hospital."""
+    """When a measure is far from those of the same hospital, and colours from a reference's."""
 
     outlier_z: Annotated[float, Field(gt=0)]
+    similar_to: Name | None
+    similar: Literal["keep", "flag", "drop"]
+    similar_within: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _there_is_a_reference(self) -> Self:
+        if self.similar != "keep" and self.similar_to is None:
+            raise ValueError(
+                f"similar: got '{self.similar}', but similar_to names no hospital; name one, or "
+                "set similar to keep"
+            )
+        return self
 
 
 class InputsParams(Group):
@@ -138,6 +150,20 @@ class EvaluateParams(Group):
     error: Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
+class ExpectationsParams(Group):
+    """When pictures stop a run before anything is learnt from them."""
+
+    max_flagged: Share
+    min_per_class: Annotated[int, Field(ge=1)]
+    max_drift: Annotated[float, Field(gt=0)]
+
+
+class MapsParams(Group):
+    """How many pictures are shown on maps."""
+
+    max_images: Annotated[int, Field(ge=10, le=1000)]
+
+
 class OnSiteParams(Group):
     """What a few labels of an unseen hospital are worth."""
 
@@ -165,6 +191,7 @@ class Params(Group):
     features: FeaturesParams
     weights_dir: str | None
     split: SplitParams
+    expectations: ExpectationsParams
     probe: ProbeParams
     model: Name
     models: dict[Name, dict[str, Any]]
@@ -172,6 +199,7 @@ class Params(Group):
     evaluate: EvaluateParams
     bias: BiasParams
     explain: ExplainParams
+    maps: MapsParams
     novelty: NoveltyParams
     attributes: AttributesParams
     export: ExportParams
@@ -181,6 +209,8 @@ class Params(Group):
         if len(set(self.hospitals)) < len(self.hospitals):
             raise ValueError("hospitals: a name stands twice; leave it once")
         _require_known("split.train_hospitals", self.split.train_hospitals, self.hospitals)
+        reference = self.quality.similar_to
+        _require_known("quality.similar_to", [reference] if reference else [], self.hospitals)
         _require_known("model", [self.model], list(self.models))
         return self
 

@@ -291,15 +291,52 @@ QUALITY = Table(
             _required("sd_r", pa.float64(), "standard deviation of the red channel", "0..255"),
             _required("sd_g", pa.float64(), "standard deviation of the green channel", "0..255"),
             _required("sd_b", pa.float64(), "standard deviation of the blue channel", "0..255"),
+            column(
+                "hue", pa.float64(), "mean direction of the HSV hue; null: no colour", "degrees"
+            ),
             _required("saturation", pa.float64(), "mean HSV saturation", "0..1"),
+            _required("value", pa.float64(), "mean HSV value", "0..1"),
+            _required("lab_l", pa.float64(), "mean CIE L*", "0..100"),
+            _required("lab_a", pa.float64(), "mean CIE a*: green to red", "-128..127"),
+            _required("lab_b", pa.float64(), "mean CIE b*: blue to yellow", "-128..127"),
             _required("clipped", pa.float64(), "share of pixels at 0 or 255 in a channel", "0..1"),
             _required("white_r", pa.float64(), "background, red", "0..255"),
             _required("white_g", pa.float64(), "background, green", "0..255"),
             _required("white_b", pa.float64(), "background, blue", "0..255"),
+            column(
+                "unevenness",
+                pa.float64(),
+                "background, brightest minus darkest part; null: too little is seen",
+                "share of the white",
+            ),
+            column(
+                "haze",
+                pa.float64(),
+                "green level of the nucleus' darkest twentieth / white",
+                "0..1",
+            ),
+            column(
+                "jpeg_quality", pa.int32(), "libjpeg's, from the tables; null: no JPEG", "1..100"
+            ),
+            _required("entropy", pa.float64(), "of the grey levels", "bits"),
             _required(
                 "laplacian_sum", pa.float64(), "sum of |Laplacian| of grey (PyCell)", "grey levels"
             ),
             _required("sharpness", pa.float64(), "mean of |Laplacian| of grey", "grey levels / px"),
+            _required(
+                "laplacian_variance", pa.float64(), "variance of the Laplacian", "grey levels^2"
+            ),
+            _required("tenengrad", pa.float64(), "mean squared Sobel gradient", "grey levels^2"),
+            column(
+                "tenengrad_cell", pa.float64(), "mean squared Sobel gradient, cell", "grey levels^2"
+            ),
+            _required("n_cells", pa.int32(), "nuclei in the picture, with the middle one", "count"),
+            column(
+                "red_cell_diameter",
+                pa.float64(),
+                "median of the red cells seen whole; null: fewer than two",
+                "px",
+            ),
             _required("has_cell", pa.bool_(), "a nucleus was found"),
             column("centre_x", pa.float64(), "centre of the cell", "px from the left"),
             column("centre_y", pa.float64(), "centre of the cell", "px from the top"),
@@ -330,6 +367,41 @@ QUALITY = Table(
                 "cell_mask",
                 pa.binary(),
                 "the cell, a bit for each pixel, rows first, longer side 160 px; null: none",
+            ),
+            column("nucleus_blue", pa.float64(), "methylene blue in the nucleus, mean", "OD"),
+            column("nucleus_eosin", pa.float64(), "eosin in the nucleus, mean", "OD"),
+            column("nucleus_rest", pa.float64(), "what neither explains there", "OD"),
+            column("cytoplasm_blue", pa.float64(), "methylene blue in the cytoplasm, mean", "OD"),
+            column("cytoplasm_eosin", pa.float64(), "eosin in the cytoplasm, mean", "OD"),
+            column("cytoplasm_rest", pa.float64(), "what neither explains there", "OD"),
+            column(
+                "blue_stain",
+                pa.list_(pa.float64()),
+                "the picture's own blue stain: red, green, blue parts; null: cannot be told",
+                "length 1",
+            ),
+            column(
+                "eosin_stain",
+                pa.list_(pa.float64()),
+                "the picture's own red stain: red, green, blue parts; null: cannot be told",
+                "length 1",
+            ),
+            column(
+                "stained_around",
+                pa.float64(),
+                "share of the pixels outside of the cell that are stained; null: all is cell",
+                "0..1",
+            ),
+            column(
+                "profile",
+                pa.list_(pa.float64()),
+                "mean blue, eosin and rest in 8 rings each, from the cell's centre to its radius",
+                "OD",
+            ),
+            column(
+                "thumbnail",
+                pa.binary(),
+                "40 x 40 px, red, green, blue: three cell radii wide; the whole picture: no cell",
             ),
             _required(
                 "flags",

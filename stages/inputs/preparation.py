@@ -26,6 +26,11 @@ LEAST_BLUR = 1.1  # from so many pixels on that fall on one, more than the sampl
 COVER = 1.25  # radius of the disc that hides a cell, in the hospital's cell radii
 NO_CHANGE = np.eye(3)
 WHITES = ("white_r", "white_g", "white_b")
+# Of tables.QUALITY, what `geometries` reads; the others, pictures among them, fill the memory.
+MEASURED = (
+    "image_id", "hospital", "has_cell", "flags", "centre_x", "centre_y", "cell_radius", *WHITES,
+    "cell_mask",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def geometries(quality: pd.DataFrame, rule: InputsParams) -> dict[str, Geometry]
     Parameters
     ----------
     quality : pandas.DataFrame, shape (n_images, n_columns)
-        Rows of ``tables.QUALITY``, of one hospital or of several.
+        `MEASURED` of ``tables.QUALITY``, of one hospital or of several.
     rule : InputsParams
 
     Returns

@@ -88,7 +88,8 @@ def stream_pictures(
     TableError
         A picture is not in the tables of images and quality.
     """
-    geometries = preparation.geometries(tables.QUALITY.read(hospital), rule)
+    measured = tables.QUALITY.read(hospital, preparation.MEASURED)
+    geometries = preparation.geometries(measured, rule)
     missing = set() if wanted is None else set(wanted)
     for row in tables.IMAGES.stream(hospital, ["image_id", "bytes"], wanted):
         image_id = row["image_id"]

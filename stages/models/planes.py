@@ -10,7 +10,6 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from stages.core.errors import ModelError
 from stages.models import reduction
 from stages.models.recipes import ClassifierSettings
 
@@ -22,6 +21,7 @@ LEAST_ROWS = 10  # below, no method has neighbours to learn from
 VARIANCE = 0.99  # share of it that LDA, t-SNE and UMAP see, as principal components
 NEIGHBOURS = 15  # of UMAP, and of every row that is placed by its neighbours
 PERPLEXITY = 30.0
+TOO_FEW = f"maps are learnt from {LEAST_ROWS} training pictures at least"
 ONE_CLASS = "the training pictures are of one class, and LDA needs two"
 NO_UMAP = "umap-learn is not installed; run 'uv sync --extra umap', then 'uv run dvc repro -f maps'"
 
@@ -52,7 +52,7 @@ def learn(
     Raises
     ------
     ModelError
-        There are fewer than ten fitted rows, or all of them are equal.
+        All fitted rows are equal.
 
     Notes
     -----
@@ -64,10 +64,7 @@ def learn(
     On one thread and from a fixed seed: the same places each time on one kind of machine.
     """
     if len(fitted) < LEAST_ROWS:
-        raise ModelError(
-            f"the maps are learnt from {len(fitted)} training pictures; {LEAST_ROWS} are needed. "
-            "Raise maps.max_images in params.yaml, or train on more pictures."
-        )
+        return {}, dict.fromkeys(METHODS, TOO_FEW)
     codes = np.unique(np.asarray(labels, object), return_inverse=True)[1].astype(np.int64)
     with threadpool_limits(1):
         arrays, x = reduction.fit(_settings("pca", VARIANCE), fitted, codes, seed)

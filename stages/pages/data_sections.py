@@ -218,9 +218,9 @@ def measure(
         ),
     ]  # fmt: skip
     if colours:
-        blocks.append(Charts("Share of pixels by level", _draw_colours(colours)))
+        blocks.append(Charts("Share of pixels by level", draw_colours(colours)))
     if sharpness:
-        blocks.append(Charts("Share of pictures by sharpness", _draw_sharpness(sharpness)))
+        blocks.append(Charts("Share of pictures by sharpness", draw_sharpness(sharpness)))
     if sheets:
         pictures = [
             Picture(src, f"cells of {name} with the outlines that were found", [name])
@@ -341,7 +341,7 @@ def divide(split: Content, labels: Content) -> Told:
     ]
     if split["n_left_out_by_reason"]:
         reasons = "; ".join(f"{why}: {n:,}" for why, n in split["n_left_out_by_reason"].items())
-        blocks.append(Sentence(f"Left out, so that nothing leaks: {reasons}."))
+        blocks.append(Sentence(f"Left out: {reasons}."))
     if split["absent"]:
         blocks.append(Sentence(f"Absent from a part: {', '.join(map(str, split['absent']))}."))
     return Told(lead, blocks)
@@ -422,7 +422,8 @@ def _say_masks(block: Content) -> str:
     return f"{say(block['mean'])} of {block['n']:,}" if block["n"] else "none published"
 
 
-def _draw_colours(colours: Mapping[str, pd.DataFrame]) -> list[tuple[str, Markup]]:
+def draw_colours(colours: Mapping[str, pd.DataFrame]) -> list[tuple[str, Markup]]:
+    """Draw the share of pixels by level of each channel; a chart for each hospital."""
     top = round_up(max(float(frame["share"].max()) for frame in colours.values()))
     charts = []
     for name, frame in colours.items():
@@ -438,7 +439,8 @@ def _draw_colours(colours: Mapping[str, pd.DataFrame]) -> list[tuple[str, Markup
     return charts
 
 
-def _draw_sharpness(sharpness: Mapping[str, pd.DataFrame]) -> list[tuple[str, Markup]]:
+def draw_sharpness(sharpness: Mapping[str, pd.DataFrame]) -> list[tuple[str, Markup]]:
+    """Draw the share of pictures by sharpness; a chart for each hospital, on one axis."""
     top = round_up(max(float(frame["share"].max()) for frame in sharpness.values()))
     held = [frame.loc[frame["share"] > 0, "sharpness"].max() for frame in sharpness.values()]
     x = Axis("sharpness, grey levels / px", 0, round_up(float(max(held))))

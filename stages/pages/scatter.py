@@ -144,7 +144,8 @@ def draw_sheet(
     bytes
         A PNG file, the same for the same places.
     """
-    columns = max(len(maps) for maps in rows.values())
+    columns = max(1, *map(len, rows.values()))
+    blank = np.full((LINE + round(HEIGHT * TILE / WIDTH), TILE, 3), 255, np.uint8)
     strips = []
     for told, (names, codes) in keys.items():
         strips.append(_draw_names(names, columns * TILE))
@@ -153,7 +154,7 @@ def draw_sheet(
                 _draw_tile(f"{kind}: {name}, by {told}", places, codes, is_filled)
                 for name, places in maps
             ]
-            tiles += [np.full_like(tiles[0], 255)] * (columns - len(tiles))
+            tiles += [blank] * (columns - len(tiles))
             strips.append(np.hstack(tiles))
     return bytes(cv2.imencode(".png", np.vstack(strips)[..., ::-1])[1])
 

@@ -21,6 +21,7 @@ REACH = 2.2  # cell radii from the centre: how far shapes lie; a crop's corner i
 OUT_OF_FOCUS = 0.06  # of the cell's radius: sigma of the blur
 SHARPER = 1.5  # how much of what a blur takes away is added
 DARK = 0.12  # optical density of green: from here on what lies beside the cell is no background
+CYTOPLASM = ("cytoplasm_od_r", "cytoplasm_od_g", "cytoplasm_od_b")
 FARTHEST_STAIN = 3.0  # times as dense, or as pale; farther apart no two hospitals were
 
 
@@ -243,15 +244,14 @@ def find_stains(quality: pd.DataFrame) -> dict[str, Densities]:
     Parameters
     ----------
     quality : pandas.DataFrame, shape (n_images, n_columns)
-        Rows of ``tables.QUALITY``.
+        ``hospital`` and `CYTOPLASM` of ``tables.QUALITY``.
 
     Returns
     -------
     dict of str to tuple of float
         Red, green and blue; a hospital without a cytoplasm is left out.
     """
-    columns = [f"cytoplasm_od_{channel}" for channel in "rgb"]
-    medians = quality.groupby("hospital")[columns].median().dropna()
+    medians = quality.groupby("hospital")[list(CYTOPLASM)].median().dropna()
     return {str(name): (red, green, blue) for name, red, green, blue in medians.itertuples()}
 
 

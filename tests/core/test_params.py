@@ -50,6 +50,8 @@ def test_the_shipped_file_is_right():
         ("models", {"a": 1}, r"models.a: got 1; it should be a valid dictionary"),
         ("features.layers", [10], r"params.yaml, features.layers.0: got 10; it should be a"),
         ("evaluate", KeyError, r"evaluate: is missing. Add it"),
+        ("quality.similar", "drop", r"quality: similar: got 'drop', but similar_to names no hos"),
+        ("quality.similar_to", "demo_nort", r"quality.similar_to: 'demo_nort' is unknown. Did y"),
         ("model", "lite0_haed", r"model: 'lite0_haed' is unknown. Did you mean 'lite0_head'\?"),
         ("split.train_hospitals", ["demo_noth"], r"train_hospitals: 'demo_noth' .*'demo_north'\?"),
         ("hospitals", ["demo_north", "demo_north"], r"hospitals: a name stands twice"),

@@ -56,11 +56,12 @@ def write_pictures(hospital, names):
             }
         )  # fmt: skip
         measures.append(
-            dict.fromkeys(MEASURES, 200.0)
+            dict.fromkeys(tables.QUALITY.schema.names)
+            | dict.fromkeys(MEASURES, 200.0)
             | {
                 "image_id": image_id, "hospital": hospital, "has_cell": True, "centre_x": 30.0,
-                "centre_y": 32.0, "cell_radius": 11.0 + number, "nucleus_lobes": 1, "flags": [],
-                "cell_mask": cell_masks.segment(draw_picture(number)).packed,
+                "centre_y": 32.0, "cell_radius": 11.0 + number, "nucleus_lobes": 1, "n_cells": 1,
+                "flags": [], "cell_mask": cell_masks.segment(draw_picture(number)).packed,
             }
         )  # fmt: skip
     tables.IMAGES.write(pd.DataFrame(pictures), hospital)

@@ -14,6 +14,7 @@ import pytest
 
 from stages import maps
 from stages.core.errors import ParamsError, TableError
+from stages.core.store import read_metrics
 from stages.core.tables import SPLIT
 from stages.models import backbones, planes
 from stages.pages import scatter
@@ -188,3 +189,16 @@ def test_without_a_picture_to_place_it_says_what_to_do():
         SPLIT.write(SPLIT.read(hospital).assign(part="train"), hospital)
     with pytest.raises(TableError, match=r"no test or unseen picture.*raise split.test"):
         maps.main()
+
+
+@pytest.mark.usefixtures("project")
+def test_few_training_pictures_stop_no_run():
+    """Nothing is learnt from them; neighbours are counted all the same, and the page says so."""
+    for hospital in HOSPITALS:
+        split = SPLIT.read(hospital)
+        taught = split.index[split["part"] == "train"][2:]
+        SPLIT.write(split.drop(index=taught), hospital)
+    maps.main()
+    assert set(read_metrics("maps")["mixing"]["features"]) == {"all"}
+    assert planes.TOO_FEW in maps.PAGE.read_text(encoding="utf-8")
+    assert maps.SHEET.exists()

@@ -70,7 +70,8 @@ def write_hospital(hospital: str) -> None:
         for field in tables.QUALITY.schema
         if field.name not in own
     }
-    quality = own.assign(**measures).assign(has_cell=False, flags=[["no_cell"], ["no_cell"]])
+    flags = [["no_cell"], ["no_cell"]]
+    quality = own.assign(**measures).assign(has_cell=False, n_cells=0, flags=flags)
     tables.QUALITY.write(quality, hospital)
 
 
