@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.images.optical_density import chroma, optical_density
+from stages.images.optical_density import add_channels, chroma, density_table, optical_density
 
 
 def test_density_known_values():
@@ -25,3 +25,15 @@ def test_chroma_is_hue_not_depth():
     assert np.abs(chroma(thin, 128) - thick).max() < 12
     assert np.abs(chroma(other, 128) - thick).max() > 30
     assert chroma(np.array([[[-3, 1, 1]]], np.int32), 128).max() < 12
+
+
+def test_each_channel_has_a_background_of_its_own_and_each_is_summed():
+    """Also of every second row and column, which do not lie side by side in memory."""
+    rgb = np.random.default_rng(0).integers(0, 256, (8, 10, 3)).astype(np.uint8)[::2, ::2]
+    white = (240, 200, 160)
+    density = optical_density(rgb, white)
+    for channel, level in enumerate(white):
+        assert (density[..., channel] == density_table(level)[rgb[..., channel]]).all()
+    assert (add_channels(density) == density.sum(axis=2)).all()
+    floats = (density / 7).astype(np.float32)
+    assert (add_channels(floats) == floats.sum(axis=2)).all()
