@@ -117,6 +117,7 @@ STAIN_MIXING = 0.08  # at stain 1: standard deviation of the 3 x 3 matrix around
 CHANNEL_GAIN = 0.28  # at stain 1: exp N(0, )
 COMMON_GAIN = (-0.5, 0.4)  # at stain 1: exp U
 GAMMA_PIVOT = 0.8  # density (natural logarithm) that no power changes: a pale nucleus's
+STEEPEST = 20.0  # power, so that floats hold what comes of it
 HAZE = (0.1, 0.6)  # of the way from each grey level to the background's
 BLACK, CLIPPED_WHITE = (0.0, 70.0), (200.0, 255.0)  # levels that become 0 and 255
 TINT = (0.78, 1.06)
@@ -298,7 +299,8 @@ def _bend(rule: Augmentation, rng: np.random.Generator) -> NDArray[np.float32]:
     own = rng.spawn(1)[0]
     power = np.exp(own.normal(0.0, rule.gamma, size=3) + own.normal(0.0, rule.gamma))
     share: NDArray[np.float64] = np.maximum(DENSITY, 0)[:, None] / GAMMA_PIVOT
-    bent: NDArray[np.float64] = GAMMA_PIVOT * share**power
+    bent: NDArray[np.float64] = GAMMA_PIVOT * share ** np.minimum(power, STEEPEST)
+    np.minimum(bent, DENSITY[0], out=bent)  # no camera shows more than black
     return bent[None].astype(np.float32)
 
 

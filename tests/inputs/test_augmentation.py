@@ -192,6 +192,16 @@ def test_a_view_is_a_picture_and_its_sources_stay(rule, seed, margin, grey_share
     assert np.array_equal(hidden, textured(48, 2))
 
 
+def test_a_steep_power_of_a_dark_level_fits_into_floats():
+    """No warning in any of 3,000 draws; no density is below paper's or above black's."""
+    black, rule = np.zeros((4, 4, 3), np.uint8), Augmentation(gamma=1.0, stain=1.0)
+    for seed in (326465, *range(3000)):
+        changed(rule, seed, black)
+        bent = augmentation._bend(rule, np.random.default_rng(seed))
+        assert bent.min() == 0
+        assert bent.max() <= augmentation.DENSITY[0]
+
+
 @given(seeds)
 def test_no_rule_gives_the_plain_middle(seed):
     """Without a change a view is the middle, byte for byte."""
